@@ -1,0 +1,80 @@
+//! Unwind tables as the kernel side reads them: `.eh_frame` boiled down to
+//! eight bytes a row.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How the canonical frame address (the stack pointer just before the call
+/// instruction of the caller) follows from the registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CfaRule {
+    /// No rule is known here: fall back to the frame pointer.
+    Unknown = 0,
+    /// The outermost frame: the walk is complete.
+    End = 1,
+    /// Stack pointer + `cfa_words` × 8.
+    StackPointer = 2,
+    /// Frame pointer + `cfa_words` × 8.
+    FramePointer = 3,
+    /// The word at frame pointer + `cfa_words` × 8 (realigned stacks).
+    DerefFramePointer = 4,
+    /// A signal frame: the interrupted registers are in the `ucontext` at the
+    /// stack pointer.
+    Signal = 5,
+    /// A PLT stub: stack pointer + 8, + 8 more in the second half of each 16
+    /// bytes, from `cfa_words` on.
+    Plt = 6,
+}
+
+/// One row: the rule that holds from `pc` to the next row's `pc`. 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UnwindRow {
+    /// First address the row holds for: an ELF virtual address, that is, an
+    /// address in memory less the module's load bias.
+    pub pc: u32,
+    /// Offset of the rule in words of 8 bytes.
+    pub cfa_words: i16,
+    /// Where the caller's frame pointer is saved, in words of 8 bytes below
+    /// the canonical frame address; 0: still in its register.
+    pub fp_words_below_cfa: i8,
+    /// A [`CfaRule`].
+    pub rule: u8,
+}
+
+/// Rows in one element of the kernel's table: 4 KiB a map update.
+pub const ROWS_PER_CHUNK: usize = 512;
+
+/// An element of the kernel's row table.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RowChunk {
+    /// Sorted by `pc`; rows past a module's end repeat its last row.
+    pub rows: [UnwindRow; ROWS_PER_CHUNK],
+}
+
+/// One executable mapping of a process and where its rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// The module's load bias: an address in memory less this is an ELF
+    /// virtual address.
+    pub bias: u64,
+    /// The module's first chunk.
+    pub first_chunk: u32,
+    /// The module's number of chunks; 0: no table, use frame pointers.
+    pub chunks: u32,
+}
+
+/// Where a process's [`Mapping`]s are in the table of all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcessMappings {
+    /// Index of the first.
+    pub first: u32,
+    /// How many, sorted by start.
+    pub count: u32,
+}

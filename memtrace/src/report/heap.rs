@@ -1,0 +1,125 @@
+//! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
+use serde::{Deserialize, Serialize};
+
+/// Names the document's version.
+pub const SCHEMA: &str = "memtrace.heap.v1";
+
+/// Outstanding allocations of one or more processes. Sizes in bytes, times in
+/// nanoseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeapReport {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// From the first probe's attachment to this report.
+    pub duration_ns: u64,
+    /// Whether every allocation was seen: nothing sampled, nothing lost.
+    pub exact: bool,
+    /// Events that were dropped, for any reason.
+    pub lost_events: u64,
+    /// Mean sampling distance; 0: every allocation.
+    pub sample_bytes: u64,
+    /// Why `exact` is false, and what else a reader must know.
+    pub notes: Vec<String>,
+    /// The traced processes.
+    pub processes: Vec<Process>,
+    /// Sums over all stacks, also those that `--top` cut off.
+    pub totals: Totals,
+    /// Stacks there are in all; `stacks` may hold fewer.
+    pub stacks_total: u64,
+    /// Sorted as asked for, most first.
+    pub stacks: Vec<Stack>,
+}
+
+/// A traced process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// In the namespace of memtrace.
+    pub pid: u32,
+    /// The kernel's name for it, 15 bytes at most.
+    pub comm: String,
+    /// Path of its executable.
+    pub exe: String,
+    /// Whether it has ended.
+    pub exited: bool,
+    /// The allocators found: for each file the functions probed in it.
+    pub allocators: Vec<String>,
+}
+
+/// Sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Allocated since the start and not freed.
+    pub outstanding_bytes: u64,
+    /// Blocks and mappings.
+    pub outstanding_count: u64,
+    /// Of `outstanding_bytes`, mapped by `mmap` and `mremap`.
+    pub outstanding_mapping_bytes: u64,
+    /// Ever allocated.
+    pub allocated_bytes: u64,
+    /// Ever allocated.
+    pub allocated_count: u64,
+    /// Freed, of those that were seen being allocated.
+    pub freed_bytes: u64,
+    /// Freed, of those that were seen being allocated.
+    pub freed_count: u64,
+    /// Frees of blocks from before the trace.
+    pub unmatched_frees: u64,
+}
+
+/// What an allocation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A block of an allocator.
+    Heap,
+    /// Pages mapped by the program itself.
+    Mapping,
+}
+
+/// One allocation site: all allocations of one process by one function from
+/// one call stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Whose.
+    pub pid: u32,
+    /// Block or mapping.
+    pub kind: Kind,
+    /// The allocation function called.
+    pub function: String,
+    /// Outstanding.
+    pub bytes: u64,
+    /// Outstanding.
+    pub count: u64,
+    /// Ever.
+    pub allocated_bytes: u64,
+    /// Ever.
+    pub allocated_count: u64,
+    /// Age of the oldest outstanding allocation; 0 where there is none.
+    pub oldest_ns: u64,
+    /// Age of the youngest outstanding allocation; 0 where there is none.
+    pub newest_ns: u64,
+    /// Whether the stack was cut before its outermost frame.
+    pub truncated: bool,
+    /// Innermost first; the first is the caller of `function`. A call site
+    /// with inlined functions has a frame for each, marked `inlined`.
+    pub frames: Vec<Frame>,
+}
+
+/// One frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The return address, `"0x…"`.
+    pub ip: String,
+    /// Demangled name; null where none is known.
+    pub symbol: Option<String>,
+    /// Path of the file that is mapped there.
+    pub module: Option<String>,
+    /// ELF virtual address in `module` of the return address, `"0x…"`.
+    pub offset: Option<String>,
+    /// Source file, where there is debug information.
+    pub file: Option<String>,
+    /// Source line.
+    pub line: Option<u32>,
+    /// Whether this function was inlined into the next frame's.
+    pub inlined: bool,
+}
