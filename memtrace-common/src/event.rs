@@ -1,7 +1,7 @@
 //! Ring buffer records: one row of the `events!` table for each kind. The
 //! table makes the structs, the kinds and the decoder.
 use crate::limit::MAX_FRAMES;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, NativeEndian, U64};
 
 /// The start of every record. 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -65,22 +65,22 @@ macro_rules! events {
             $($(#[$fdoc])* pub $field: $ty,)*
         })*
 
-        /// A decoded record, borrowed from the ring buffer.
+        /// A decoded record. A stack's frames are borrowed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Record<'a> {
-            $($(#[$doc])* $name(&'a $name),)*
+            $($(#[$doc])* $name($name),)*
             /// A stack seen for the first time.
             Stack(Stack<'a>),
         }
 
         impl<'a> Record<'a> {
-            /// Decodes one record. `bytes` must be aligned to 8, as ring
-            /// buffer records are; trailing bytes are padding.
+            /// Decodes one record, at any alignment; trailing bytes are
+            /// padding.
             pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
                 let short = DecodeError::Short { length: bytes.len() };
-                let (head, _) = Head::ref_from_prefix(bytes).map_err(|_| short)?;
+                let (head, _) = Head::read_from_prefix(bytes).map_err(|_| short)?;
                 match head.kind {
-                    $($id => $name::ref_from_prefix(bytes)
+                    $($id => $name::read_from_prefix(bytes)
                         .map(|(record, _)| Self::$name(record)).map_err(|_| short),)*
                     64 => Stack::decode(bytes).map(Self::Stack),
                     kind => Err(DecodeError::UnknownKind { kind }),
@@ -88,10 +88,10 @@ macro_rules! events {
             }
 
             /// Who and when.
-            pub fn head(&self) -> &'a Head {
+            pub fn head(&self) -> &Head {
                 match self {
                     $(Self::$name(record) => &record.head,)*
-                    Self::Stack(stack) => stack.head,
+                    Self::Stack(stack) => &stack.head,
                 }
             }
         }
@@ -179,11 +179,6 @@ events! {
     Exec = 16 {}
     /// The dynamic linker has mapped or unmapped libraries.
     Modules = 17 {}
-    /// The process made another one.
-    Fork = 18 {
-        /// The child's process id.
-        child: u64,
-    }
 }
 
 /// The start of a stack record; `depth` addresses follow it.
@@ -215,21 +210,25 @@ pub struct StackRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stack<'a> {
     /// Who and when.
-    pub head: &'a Head,
+    pub head: Head,
     /// Hash of the process id and all frames.
     pub hash: u64,
     /// Return addresses, innermost first.
-    pub frames: &'a [u64],
+    pub frames: &'a [U64<NativeEndian>],
 }
 
 impl<'a> Stack<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let short = DecodeError::Short { length: bytes.len() };
-        let (start, rest) = StackHead::ref_from_prefix(bytes).map_err(|_| short)?;
+        let (start, rest) = StackHead::read_from_prefix(bytes).map_err(|_| short)?;
         let bad = DecodeError::BadDepth { depth: start.depth };
-        let (frames, _) =
-            <[u64]>::ref_from_prefix_with_elems(rest, start.depth as usize).map_err(|_| bad)?;
-        Ok(Self { head: &start.head, hash: start.hash, frames })
+        let depth = start.depth as usize;
+        if depth > MAX_FRAMES {
+            return Err(bad);
+        }
+        let (frames, _) = <[U64<NativeEndian>]>::ref_from_prefix_with_elems(rest, depth)
+            .map_err(|_| bad)?;
+        Ok(Self { head: start.head, hash: start.hash, frames })
     }
 
     /// Whether the walk stopped before the outermost frame.

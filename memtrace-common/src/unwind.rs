@@ -15,13 +15,17 @@ pub enum CfaRule {
     StackPointer = 2,
     /// Frame pointer + `cfa_words` × 8.
     FramePointer = 3,
-    /// The word at frame pointer + `cfa_words` × 8 (realigned stacks).
+    /// The word at frame pointer + `cfa_words` × 8 (realigned stacks). The
+    /// caller's frame pointer is the word at the frame pointer, whatever
+    /// `fp_words_below_cfa` says.
     DerefFramePointer = 4,
     /// A signal frame: the interrupted registers are in the `ucontext` at the
-    /// stack pointer.
+    /// stack pointer (x86-64: frame pointer at + 120, stack pointer at + 160,
+    /// instruction pointer at + 168). That instruction pointer is exact: its
+    /// rule is not to be looked up one byte before.
     Signal = 5,
-    /// A PLT stub: stack pointer + 8, + 8 more in the second half of each 16
-    /// bytes, from `cfa_words` on.
+    /// A PLT stub: stack pointer + 8, + 8 more where the instruction pointer
+    /// modulo 16 is `cfa_words` or more (here a number of bytes).
     Plt = 6,
 }
 
@@ -35,7 +39,9 @@ pub struct UnwindRow {
     /// Offset of the rule in words of 8 bytes.
     pub cfa_words: i16,
     /// Where the caller's frame pointer is saved, in words of 8 bytes below
-    /// the canonical frame address; 0: still in its register.
+    /// the canonical frame address; 0: still in its register. The return
+    /// address is on x86-64 the word below the canonical frame address, on
+    /// aarch64 the word above the saved frame pointer.
     pub fp_words_below_cfa: i8,
     /// A [`CfaRule`].
     pub rule: u8,

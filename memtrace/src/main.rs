@@ -1,2 +1,4 @@
-//! The command line.
-fn main() {}
+//! See [`memtrace::cli`].
+fn main() -> std::process::ExitCode {
+    memtrace::cli::main()
+}

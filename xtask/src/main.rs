@@ -1,2 +1,67 @@
-//! x
-fn main() {}
+//! Set-up, builds, tests and checks of memtrace: `cargo xtask help`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for people at a terminal"
+)]
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::Path;
+use std::process::ExitCode;
+
+mod bench;
+mod build_ebpf;
+mod ebpf;
+mod licences;
+mod run;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+/// Set-up, builds, tests and checks of memtrace
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Setup),
+    BuildEbpf(build_ebpf::BuildEbpf),
+    Run(run::Run),
+    Test(test::Test),
+    Tidy(tidy::Tidy),
+    Bench(bench::Bench),
+}
+
+impl Command {
+    fn run(&self, root: &Path) -> Result<()> {
+        match self {
+            Self::Setup(command) => command.run(root),
+            Self::BuildEbpf(command) => command.run(root),
+            Self::Run(command) => command.run(root),
+            Self::Test(command) => command.run(root),
+            Self::Tidy(command) => command.run(root),
+            Self::Bench(command) => command.run(root),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // The workspace that this program was built in.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match Arguments::parse()
+        .command
+        .run(here.parent().unwrap_or(here))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

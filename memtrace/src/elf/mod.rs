@@ -1,1 +1,16 @@
-//! ELF facts.
+//! What memtrace needs to know of an ELF file: where its allocation functions
+//! are ([`image`]), where in them a probe is cheap ([`site`]) and how to walk a
+//! stack through it ([`unwind`], [`walk`]).
+mod header;
+pub mod image;
+mod rules;
+pub mod site;
+pub mod source;
+pub mod unwind;
+pub mod walk;
+
+pub use image::{DefinedFunction, Image, Machine, Segment};
+pub use site::{Need, Site, choose};
+pub use source::ElfError;
+pub use unwind::{UnwindError, UnwindTable};
+pub use walk::{Registers, Walk, walk};

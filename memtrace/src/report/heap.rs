@@ -19,12 +19,14 @@ pub struct HeapReport {
     /// Mean sampling distance; 0: every allocation.
     pub sample_bytes: u64,
     /// Why `exact` is false, and what else a reader must know.
+    #[serde(default)]
     pub notes: Vec<String>,
     /// The traced processes.
     pub processes: Vec<Process>,
     /// Sums over all stacks, also those that `--top` cut off.
     pub totals: Totals,
     /// Stacks there are in all; `stacks` may hold fewer.
+    #[serde(default)]
     pub stacks_total: u64,
     /// Sorted as asked for, most first.
     pub stacks: Vec<Stack>,
@@ -42,6 +44,7 @@ pub struct Process {
     /// Whether it has ended.
     pub exited: bool,
     /// The allocators found: for each file the functions probed in it.
+    #[serde(default)]
     pub allocators: Vec<String>,
 }
 
@@ -53,6 +56,7 @@ pub struct Totals {
     /// Blocks and mappings.
     pub outstanding_count: u64,
     /// Of `outstanding_bytes`, mapped by `mmap` and `mremap`.
+    #[serde(default)]
     pub outstanding_mapping_bytes: u64,
     /// Ever allocated.
     pub allocated_bytes: u64,

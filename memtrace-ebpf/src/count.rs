@@ -1,0 +1,39 @@
+//! Counting: see [`memtrace_common::Counter`].
+use core::arch::asm;
+
+use aya_ebpf::maps::PerCpuArray;
+use memtrace_common::Counter;
+
+use crate::maps;
+
+/// Counts one occurrence.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    add_one(&maps::COUNTERS, counter as u32);
+}
+
+/// Counts a call of the function with this number.
+#[inline(always)]
+pub fn count_enter(function: u32) {
+    add_one(&maps::CALLS, function * 2);
+}
+
+/// Counts a return of the function with this number.
+#[inline(always)]
+pub fn count_return(function: u32) {
+    add_one(&maps::CALLS, function * 2 + 1);
+}
+
+#[inline(always)]
+fn add_one(array: &PerCpuArray<u64>, index: u32) {
+    if let Some(slot) = array.get_ptr_mut(index) {
+        // Atomic although the array is per CPU: since 5.15 or so uprobe
+        // programs can be preempted by others on the same CPU. In assembly,
+        // because core has no atomic addition for this target.
+        // SAFETY: the map's own memory, aligned to 8, never freed while the
+        // program runs; no register is changed.
+        unsafe {
+            asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1u64, options(nostack));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Every map, with who writes it, who reads it, and what full means.
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use memtrace_common::{
+    counter::COUNTERS as COUNTER_SLOTS,
+    unwind::{Mapping, ProcessMappings, RowChunk},
+};
+
+use crate::thread::Thread;
+
+/// Kernel → user: all records, in one total order. Full: `RingFull`. User
+/// space sets the size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Kernel → user: [`memtrace_common::Counter`].
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
+
+/// Kernel → user: enters (even) and returns (odd) of each
+/// [`memtrace_common::Function`], at twice its number.
+#[map]
+pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(128, 0);
+
+/// Kernel only: the state of each thread that called a traced function,
+/// removed when it ends. Full: `ThreadsFull`.
+#[map]
+pub static THREADS: HashMap<u32, Thread> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Never written: what a new element of [`THREADS`] starts as.
+#[map]
+pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+
+/// Kernel only: hashes of the stacks already sent. Evicts the stack that was
+/// not used for longest, which is then sent once more.
+#[map]
+pub static STACKS_SEEN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 17, 0);
+
+/// User → kernel: traced processes, and where their mappings are.
+#[map]
+pub static PROCESSES: HashMap<u32, ProcessMappings> = HashMap::with_max_entries(4096, 0);
+
+/// User → kernel: the executable mappings of all processes.
+#[map]
+pub static MAPPINGS: Array<Mapping> = Array::with_max_entries(1 << 14, 0);
+
+/// User → kernel: the unwind rows of all modules. User space sets the size.
+#[map]
+pub static ROWS: Array<RowChunk> = Array::with_max_entries(1, 0);

@@ -1,0 +1,46 @@
+//! What happens to whole processes and threads.
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{raw_tracepoint, uprobe},
+    programs::{ProbeContext, RawTracePointContext},
+};
+use memtrace_common::{
+    EventKind,
+    event::{Exec, Modules},
+};
+
+use crate::{
+    maps,
+    ring::{head, send},
+};
+
+/// A thread of any process ended: forget it.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn thread_exit(_ctx: RawTracePointContext) -> i32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // Fails for threads that were never traced, which are most.
+    let _ = maps::THREADS.remove(&tid);
+    0
+}
+
+/// A process runs another program. Its memory, and the thread that called
+/// execve as it was, are gone.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn process_exec(_ctx: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let pid = (pid_tgid >> 32) as u32;
+    // SAFETY: the value is not read.
+    if unsafe { maps::PROCESSES.get(&pid) }.is_some() {
+        let _ = maps::THREADS.remove(&(pid_tgid as u32));
+        send(Exec { head: head(EventKind::Exec, 0) });
+    }
+    0
+}
+
+/// `_dl_debug_state`: the dynamic linker calls this empty function, meant for
+/// debuggers, whenever it has mapped or is about to unmap libraries.
+#[uprobe]
+fn modules_changed(_ctx: ProbeContext) -> u32 {
+    send(Modules { head: head(EventKind::Modules, 0) });
+    0
+}

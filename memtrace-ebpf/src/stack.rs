@@ -1,0 +1,188 @@
+//! Takes user stacks at the return of a function, when the instruction
+//! pointer is already the caller's and all callee-saved registers are the
+//! caller's own. Part of the stack is copied once and the copy is walked;
+//! each distinct stack is sent once, events carry its hash.
+use core::mem::size_of;
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, generated, generated::bpf_ringbuf_output},
+};
+use memtrace_common::{
+    Counter, EventKind,
+    event::{StackFlags, StackHead},
+    limit::{MAX_FRAMES, STACK_WINDOW},
+};
+
+use crate::{
+    count::count,
+    maps,
+    ring::{head, wake_up},
+    thread::{self, Thread},
+    unwind::{self, Registers, Step},
+};
+
+/// The user's stack pointer.
+#[inline(always)]
+pub fn pointer(regs: *mut pt_regs) -> u64 {
+    // SAFETY: the context of a uprobe program; the verifier checks the access.
+    unsafe { (*regs).rsp }
+}
+
+/// Takes the current stack, sends it if it is new, and returns its hash.
+#[inline(always)]
+pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
+    // SAFETY: as in `pointer`.
+    let (ip, sp, fp) = unsafe { ((*regs).rip, (*regs).rsp, (*regs).rbp) };
+    thread.frame = Registers { ip, sp, fp };
+    // Where it fails, the first step finds out.
+    let _ = fill(thread, sp);
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let mappings = unwind::mappings(pid);
+    let mut depth = 0;
+    let mut end = Step::Next;
+    thread.hash = u64::from(pid);
+    while depth < MAX_FRAMES {
+        let ip = unwind::current(thread).ip;
+        thread.stack.frames[depth] = ip;
+        thread.hash = mix(thread.hash, ip);
+        depth += 1;
+        end = unwind::step(thread, &mappings);
+        if !matches!(end, Step::Next) {
+            break;
+        }
+    }
+    let flags = match end {
+        Step::End => 0,
+        _ => StackFlags::TRUNCATED,
+    };
+    // A cut stack is another stack than the same frames complete.
+    let hash = mix(thread.hash, u64::from(flags));
+    let mut head = head(EventKind::Stack, 0);
+    head.flags = flags;
+    thread.stack.start = StackHead { head, hash, depth: depth as u32, reserved: 0 };
+    match end {
+        Step::End => {}
+        Step::Next => count(Counter::StacksTooDeep),
+        Step::Unreadable => count(Counter::StacksUnreadable),
+        Step::NoRule => count(Counter::StacksNoRule),
+    }
+    send_if_new(thread)
+}
+
+/// Sends the stack that was put together, unless it was before. Returns its
+/// hash.
+#[inline(always)]
+fn send_if_new(thread: &mut Thread) -> u64 {
+    // Read back from memory, like the registers in `unwind::current`, so that
+    // the verifier does not follow the rest anew for each depth.
+    // SAFETY: a reference is valid for reads.
+    let StackHead { hash, depth, .. } =
+        unsafe { core::ptr::read_volatile(&raw const thread.stack.start) };
+    // SAFETY: the value is not read.
+    if unsafe { maps::STACKS_SEEN.get(&hash) }.is_some() {
+        return hash;
+    }
+    let depth = (depth as usize).min(MAX_FRAMES);
+    let length = size_of::<StackHead>() + depth * 8;
+    // SAFETY: `length` bytes of `stack` are initialized: the map's memory is
+    // zeroed and the frames up to `depth` were just written.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            (&raw const maps::EVENTS).cast_mut().cast(),
+            (&raw mut thread.stack).cast(),
+            length as u64,
+            wake_up(),
+        )
+    };
+    if failed != 0 {
+        count(Counter::StackRingFull);
+        return hash;
+    }
+    count(Counter::StacksSent);
+    if maps::STACKS_SEEN.insert(&hash, &1, 0).is_err() {
+        count(Counter::SeenFull);
+    }
+    hash
+}
+
+/// One round of a 64-bit hash: the multiplier is that of Knuth's MMIX random
+/// number generator, the shift brings high bits down.
+#[inline(always)]
+fn mix(hash: u64, value: u64) -> u64 {
+    let product = (hash ^ value).wrapping_mul(6_364_136_223_846_793_005);
+    product ^ (product >> 32)
+}
+
+/// The word of user stack at `address`, from the window; moves the window
+/// there first where it must.
+#[inline(always)]
+pub fn word(thread: &mut Thread, address: u64) -> Option<u64> {
+    if address & 7 != 0 {
+        return None;
+    }
+    let mut offset = address.wrapping_sub(thread.window_start);
+    if offset >= thread.window_length {
+        if stack_refill(address) == 0 {
+            return None;
+        }
+        offset = 0;
+    }
+    Some(thread.window[(offset / 8) as usize & (STACK_WINDOW / 8 - 1)])
+}
+
+/// Moves the current thread's window to `address`; 0 if that failed.
+///
+/// Of global linkage and with a scalar argument, so that the verifier checks
+/// it once and not for each frame; the price is a second look for the thread.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn stack_refill(address: u64) -> u64 {
+    match thread::find() {
+        Some(thread) => u64::from(fill(thread, address)),
+        None => 0,
+    }
+}
+
+/// Copies the stack from `address` on: as much as the window holds, or up to
+/// where memory ends.
+#[inline(always)]
+fn fill(thread: &mut Thread, address: u64) -> bool {
+    let known = thread.unreadable.wrapping_sub(address);
+    let wanted = if known < STACK_WINDOW as u64 { known } else { STACK_WINDOW as u64 };
+    if copy(thread, address, wanted) {
+        return true;
+    }
+    // A copy that crosses the end of the stack fails as a whole; this page is
+    // there, the next is not. Remembered, because a failed copy costs 1.1 µs.
+    let page_end = (address | 0xfff).wrapping_add(1);
+    let copied = copy(thread, address, page_end.wrapping_sub(address));
+    if copied {
+        thread.unreadable = page_end;
+    }
+    copied
+}
+
+#[inline(always)]
+fn copy(thread: &mut Thread, address: u64, length: u64) -> bool {
+    let length = length & !7;
+    if length == 0 || length > STACK_WINDOW as u64 {
+        return false;
+    }
+    // SAFETY: the window has STACK_WINDOW bytes; the helper checks the
+    // address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut thread.window).cast(),
+            length as u32,
+            address as *const _,
+        )
+    };
+    if failed != 0 {
+        thread.window_length = 0;
+        return false;
+    }
+    thread.window_start = address;
+    thread.window_length = length;
+    true
+}

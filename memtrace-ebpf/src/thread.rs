@@ -1,0 +1,98 @@
+//! What is remembered for each thread: the outermost call in flight, and
+//! scratch memory. It is per thread and not per CPU, because newer kernels
+//! preempt uprobe programs, so that two of them share a CPU's scratch.
+//!
+//! One call is enough. What a traced function calls inside is its own
+//! business (calloc → malloc → mmap), and the outermost call is told from
+//! inner ones by where its return address lies on the stack.
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use memtrace_common::{Counter, event::StackRecord, limit::STACK_WINDOW};
+
+use crate::{count::count, maps, unwind::Registers};
+
+/// The state of one thread. All zero when new.
+#[repr(C)]
+pub struct Thread {
+    /// Address of the return address of the call in flight; 0: none.
+    pub slot: u64,
+    /// Its arguments, as the function's entry program keeps them.
+    pub arguments: [u64; 4],
+    /// A [`memtrace_common::Function`].
+    pub function: u32,
+    _reserved: u32,
+    /// Stack memory from this address on could not be read.
+    pub unreadable: u64,
+    /// The frame that a walk has reached.
+    pub frame: Registers,
+    /// Hash of the frames so far.
+    pub hash: u64,
+    /// Where the copy in `window` is from.
+    pub window_start: u64,
+    /// Valid bytes of `window`.
+    pub window_length: u64,
+    /// A copy of part of the user stack.
+    pub window: [u64; STACK_WINDOW / 8],
+    /// Where a stack is put together.
+    pub stack: StackRecord,
+}
+
+/// The current thread's state, if it has any yet.
+#[inline(always)]
+pub fn find() -> Option<&'static mut Thread> {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: elements are removed only when their thread ends, and only the
+    // thread itself gets here.
+    maps::THREADS.get_ptr_mut(&tid).map(|thread| unsafe { &mut *thread })
+}
+
+/// The current thread's state.
+#[inline(always)]
+pub fn find_or_create() -> Option<&'static mut Thread> {
+    if let Some(thread) = find() {
+        return Some(thread);
+    }
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let new = maps::NEW_THREAD.get(0)?;
+    if maps::THREADS.insert(&tid, new, 0).is_err() {
+        count(Counter::ThreadsFull);
+        return None;
+    }
+    find()
+}
+
+impl Thread {
+    /// Whether a call whose return address lies at `slot` was made by the
+    /// call in flight (directly, deeper, or by a tail call).
+    #[inline(always)]
+    pub fn is_nested(&mut self, slot: u64) -> bool {
+        if self.slot == 0 {
+            return false;
+        }
+        if self.slot >= slot && returns_to_probe(self.slot) {
+            count(Counter::NestedCalls);
+            return true;
+        }
+        // Its stack frame is gone: a longjmp, or no return probe was placed.
+        count(Counter::AbandonedCalls);
+        self.slot = 0;
+        false
+    }
+
+    /// Begins the outermost call.
+    #[inline(always)]
+    pub fn begin(&mut self, slot: u64, function: u32, arguments: [u64; 4]) {
+        self.slot = slot;
+        self.function = function;
+        self.arguments = arguments;
+    }
+}
+
+/// Whether the return address at `slot` is the kernel's return trampoline. It
+/// is the first byte of a page (`uprobe_get_trampoline_vaddr`), where no call
+/// instruction returns to in practice.
+#[inline(always)]
+fn returns_to_probe(slot: u64) -> bool {
+    // SAFETY: the helper checks the address.
+    let address = unsafe { bpf_probe_read_user(slot as *const u64) };
+    matches!(address, Ok(address) if address != 0 && address & 0xfff == 0)
+}

@@ -1,0 +1,214 @@
+//! One step up the stack by unwind tables, or by the frame pointer where
+//! there is no rule.
+use memtrace_common::unwind::{CfaRule, Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow};
+
+use crate::{maps, stack::word, thread::Thread};
+
+/// The registers of a frame, as far as walking needs them. `ip` is the
+/// address behind the call instruction.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Registers {
+    pub ip: u64,
+    pub sp: u64,
+    pub fp: u64,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy)]
+pub enum Step {
+    /// The registers are the caller's now.
+    Next,
+    /// There is no caller.
+    End,
+    /// Stack memory could not be read.
+    Unreadable,
+    /// Neither a rule nor a plausible frame pointer.
+    NoRule,
+}
+
+/// No code is mapped below the lowest page (`vm.mmap_min_addr`).
+const LOWEST_CODE: u64 = 4096;
+
+/// Halvings that find one of 4,096 mappings.
+const MAPPING_STEPS: u32 = 13;
+/// Halvings that find one of 65,536 chunks, of 32 million rows.
+const CHUNK_STEPS: u32 = 17;
+/// Halvings that find a row in a chunk.
+const ROW_STEPS: u32 = 9;
+
+// From the start of the `ucontext`, x86-64 (`struct rt_sigframe`, uapi
+// sigcontext.h): the general registers begin at 40.
+const UCONTEXT_FP: u64 = 40 + 10 * 8;
+const UCONTEXT_SP: u64 = 40 + 15 * 8;
+const UCONTEXT_IP: u64 = 40 + 16 * 8;
+
+/// The process's part of the mapping table.
+#[inline(always)]
+pub fn mappings(pid: u32) -> ProcessMappings {
+    // SAFETY: user space replaces the value as a whole.
+    match unsafe { maps::PROCESSES.get(&pid) } {
+        Some(mappings) => *mappings,
+        None => ProcessMappings { first: 0, count: 0 },
+    }
+}
+
+/// Goes to the caller: from `thread.frame` to there.
+///
+/// All rules come down to at most three reads, in three places: the verifier
+/// follows each place anew for each frame.
+#[inline(always)]
+pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
+    let Registers { ip, sp, fp } = current(thread);
+    // The instruction before the return address is the call: at the return
+    // address itself another rule may already hold.
+    let packed = unwind_rule(mappings.first, mappings.count, ip.wrapping_sub(1));
+    let row: UnwindRow = zerocopy::transmute!(packed);
+    let offset = (i64::from(row.cfa_words) * 8) as u64;
+    let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
+
+    let signal = row.rule == CfaRule::Signal as u8;
+    let mut indirect = signal;
+    // The canonical frame address, or, when `indirect`, where to read it (in
+    // signal frames: the interrupted stack pointer).
+    let mut cfa = if row.rule == CfaRule::StackPointer as u8 {
+        sp.wrapping_add(offset)
+    } else if row.rule == CfaRule::FramePointer as u8 {
+        fp.wrapping_add(offset)
+    } else if row.rule == CfaRule::DerefFramePointer as u8 {
+        indirect = true;
+        fp.wrapping_add(offset)
+    } else if signal {
+        sp.wrapping_add(UCONTEXT_SP)
+    } else if row.rule == CfaRule::Plt as u8 {
+        sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
+    } else if row.rule == CfaRule::End as u8 || fp == 0 {
+        return Step::End;
+    } else {
+        saved_fp = 16;
+        fp.wrapping_add(16)
+    };
+    if indirect {
+        match word(thread, cfa) {
+            Some(value) => cfa = value,
+            None => return Step::Unreadable,
+        }
+    }
+    let (mut fp_at, mut ip_at) = (cfa.wrapping_sub(saved_fp), cfa.wrapping_sub(8));
+    // Functions that realign their stack save the caller's frame pointer
+    // where theirs points to.
+    if row.rule == CfaRule::DerefFramePointer as u8 {
+        fp_at = fp;
+    }
+    if signal {
+        (fp_at, ip_at) = (sp.wrapping_add(UCONTEXT_FP), sp.wrapping_add(UCONTEXT_IP));
+    } else if cfa <= sp {
+        return Step::NoRule;
+    }
+    // Ascending addresses, so that the window moves at most once.
+    let mut caller_fp = fp;
+    if fp_at != cfa {
+        match word(thread, fp_at) {
+            Some(value) => caller_fp = value,
+            None => return Step::Unreadable,
+        }
+    }
+    let Some(mut caller) = word(thread, ip_at) else {
+        return Step::Unreadable;
+    };
+    if caller < LOWEST_CODE {
+        // Zero ends the stacks of threads.
+        return if caller == 0 { Step::End } else { Step::NoRule };
+    }
+    // Where a signal struck, the instruction was not a call; one is added so
+    // that whoever subtracts one finds it.
+    caller = caller.wrapping_add(u64::from(signal));
+    thread.frame = Registers { ip: caller, sp: cfa, fp: caller_fp };
+    Step::Next
+}
+
+/// The frame that the walk has reached. Read from memory, although it was
+/// just written: all the ways to have come here look the same to the verifier
+/// then, and it follows one of them instead of their product.
+#[inline(always)]
+pub fn current(thread: &Thread) -> Registers {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::read_volatile(&raw const thread.frame) }
+}
+
+/// A packed row that says [`CfaRule::Unknown`].
+const UNKNOWN: u64 = 0;
+
+/// The rule for the instruction at `address`, as the bits of an
+/// [`UnwindRow`], of a process whose mappings are `count` from `first` on.
+///
+/// A function of its own with global linkage and scalar arguments: the
+/// verifier then checks it once and not anew for each frame of the walk,
+/// which would exceed its limits.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn unwind_rule(first: u32, count: u32, address: u64) -> u64 {
+    let Some(mapping) = mapping(first, count, address) else {
+        return UNKNOWN;
+    };
+    if mapping.chunks == 0 {
+        return UNKNOWN;
+    }
+    let pc = address.wrapping_sub(mapping.bias) as u32;
+    let Some(chunk) = chunk(mapping.first_chunk, mapping.chunks, pc) else {
+        return UNKNOWN;
+    };
+    let mut low = 0;
+    let mut step = ROWS_PER_CHUNK as u64 / 2;
+    for _ in 0..ROW_STEPS {
+        let middle = (low + step) as usize & (ROWS_PER_CHUNK - 1);
+        // All ones where the row begins at or before `pc`: the processor
+        // cannot foresee these branches, so there are none.
+        let take = (i64::from(chunk.rows[middle].pc) - i64::from(pc) - 1) >> 63;
+        low += step & take as u64;
+        step /= 2;
+    }
+    zerocopy::transmute!(chunk.rows[low as usize & (ROWS_PER_CHUNK - 1)])
+}
+
+/// The mapping that holds `address`.
+#[inline(always)]
+fn mapping(first: u32, count: u32, address: u64) -> Option<&'static Mapping> {
+    let mut low = first;
+    let mut high = first.wrapping_add(count);
+    for _ in 0..MAPPING_STEPS {
+        if low >= high {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        let candidate = maps::MAPPINGS.get(middle)?;
+        if address < candidate.start {
+            high = middle;
+        } else if address >= candidate.end {
+            low = middle + 1;
+        } else {
+            return Some(candidate);
+        }
+    }
+    None
+}
+
+/// The last chunk that begins at or before `pc`.
+#[inline(always)]
+fn chunk(first: u32, chunks: u32, pc: u32) -> Option<&'static RowChunk> {
+    let mut low = first;
+    let mut high = first.wrapping_add(chunks);
+    for _ in 0..CHUNK_STEPS {
+        if high.wrapping_sub(low) <= 1 {
+            break;
+        }
+        let middle = low + (high - low) / 2;
+        if maps::ROWS.get(middle)?.rows[0].pc <= pc {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    let chunk = maps::ROWS.get(low)?;
+    if chunk.rows[0].pc <= pc { Some(chunk) } else { None }
+}

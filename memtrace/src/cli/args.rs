@@ -1,0 +1,130 @@
+//! What may be typed. Nothing here does anything.
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, ArgGroup, Parser, ValueEnum};
+
+use crate::unit::{parse_duration, parse_size};
+
+/// Which code of a running program leaks memory: traces its allocations
+/// without a restart and reports what is outstanding, by call stack.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memtrace",
+    version,
+    group = ArgGroup::new("target").required(true).args(["pid", "command"]),
+    after_help = "Examples:\n  \
+        sudo memtrace -p 1234              trace a running process until Ctrl-C\n  \
+        sudo memtrace -p 1234 -d 60s       for a minute\n  \
+        sudo memtrace -p 1234 --older-than 30s --top 5\n  \
+        sudo memtrace -f json -o leak.json -- ./program argument\n\n\
+        Exit status: 0 done, 1 the job could not be done, 2 wrong usage; with a command, that command's."
+)]
+pub struct Args {
+    /// Processes to trace, until Ctrl-C, --duration, or their end
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
+    pub pid: Vec<u32>,
+
+    /// Program to start as the invoking user and trace from its first instruction
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// End with a report after this time (500ms, 30s, 5m)
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Also report every so often while tracing
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+
+    /// Only count allocations at least this old: what lives longer than that is suspect
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub older_than: Option<Duration>,
+
+    /// Only count allocations of at least this size (64, 4KiB, 1MB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub min_size: Option<u64>,
+
+    /// Only count allocations of at most this size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+
+    /// Show this many stacks; 0 shows all
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    pub top: usize,
+
+    /// What to sort stacks by
+    #[arg(long, value_enum, default_value_t = Sort::Bytes)]
+    pub sort: Sort,
+
+    /// Leave mmap, munmap and mremap alone
+    #[arg(long)]
+    pub no_mmap: bool,
+
+    /// How to write the report
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write the report to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Say more on standard error: -v what is probed and the kernel side's counters, -vv its log
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Colour the report
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// Orders of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Outstanding bytes, most first
+    Bytes,
+    /// Outstanding blocks, most first
+    Count,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs: the document memtrace.heap.v1
+    Json,
+    /// One line for each stack, for flame graph tools
+    Folded,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Args {
+    /// Whether to colour the report.
+    pub fn color_report(&self) -> bool {
+        let terminal = self.output.is_none() && std::io::stdout().is_terminal();
+        self.color_on(terminal)
+    }
+
+    /// Whether to colour messages.
+    pub fn color_stderr(&self) -> bool {
+        self.color_on(std::io::stderr().is_terminal())
+    }
+
+    fn color_on(&self, terminal: bool) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}

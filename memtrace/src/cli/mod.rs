@@ -1,0 +1,59 @@
+//! The command line: parse → plan → run → report, one file a command.
+pub mod args;
+mod heap;
+mod output;
+mod signals;
+
+use std::{ffi::OsString, io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::process::launch;
+use args::Args;
+
+/// Runs memtrace with the arguments of this process and returns its exit
+/// status: 0 done, 1 the job could not be done, 2 wrong usage; with a
+/// command, that command's.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let shim = arguments.nth(1).is_some_and(|first| first == launch::SHIM_COMMAND);
+    if shim {
+        start_logging(0, false);
+        let command: Vec<OsString> = arguments.skip(1).collect();
+        return exit_code(launch::shim(&command));
+    }
+    let args = Args::parse();
+    start_logging(args.verbose, args.color_stderr());
+    match heap::run(&args) {
+        Ok(status) => exit_code(status),
+        Err(error) => {
+            // One line, whatever the causes say.
+            log::error!("{}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(1))
+}
+
+/// Errors and warnings to standard error, one line each; more with `-v`.
+fn start_logging(verbose: u8, color: bool) {
+    let level = match verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        // Its own notes on kernels' features are not ours.
+        .filter_module("aya", log::LevelFilter::Warn)
+        .filter_module("tracing", log::LevelFilter::Off)
+        .write_style(if color { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
+        .format(|out, record| match record.level() {
+            log::Level::Error | log::Level::Info => writeln!(out, "memtrace: {}", record.args()),
+            level => writeln!(out, "memtrace: {}: {}", level.as_str().to_lowercase(), record.args()),
+        })
+        .init();
+}

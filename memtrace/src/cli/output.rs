@@ -1,0 +1,62 @@
+//! Where reports go.
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    path::Path,
+};
+
+use anyhow::Context as _;
+
+use super::args::{Args, Format};
+use crate::report::{folded, heap::HeapReport, json, text};
+
+/// Standard output or a file, opened before anything is probed.
+pub(super) struct Output {
+    writer: Box<dyn Write>,
+    name: String,
+    format: Format,
+    style: text::Style,
+}
+
+impl Output {
+    pub(super) fn open(args: &Args) -> anyhow::Result<Self> {
+        let (writer, name): (Box<dyn Write>, String) = match &args.output {
+            None => (Box::new(io::stdout()), "standard output".to_owned()),
+            Some(path) => (Box::new(create(path)?), path.display().to_string()),
+        };
+        let terminal = args.output.is_none() && io::stdout().is_terminal();
+        let style = text::Style {
+            color: args.color_report(),
+            width: terminal.then(terminal_width).flatten(),
+            ..text::Style::default()
+        };
+        Ok(Self { writer, name, format: args.format, style })
+    }
+
+    /// Writes one report.
+    pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        match self.format {
+            Format::Text => text::render(report, &self.style, &mut bytes),
+            Format::Json => json::render(report, &mut bytes),
+            Format::Folded => folded::render(report, &mut bytes),
+        }
+        .context("failed to write the report")?;
+        let written = self.writer.write_all(&bytes).and_then(|()| self.writer.flush());
+        match written {
+            // The reader, `head` for example, has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.with_context(|| format!("failed to write the report to {}", self.name)),
+        }
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    File::create(path).with_context(|| {
+        format!("cannot write to {}: give --output a file in a directory that exists and that you may write to", path.display())
+    })
+}
+
+fn terminal_width() -> Option<usize> {
+    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+}

@@ -1,0 +1,222 @@
+//! Tests of [`super`], on the files of this machine and damaged copies of them.
+use super::*;
+use crate::elf::image::tests::libc;
+use std::fs::File;
+use std::path::Path;
+
+fn image(path: impl AsRef<Path>) -> Image {
+    Image::open(&File::open(path).unwrap()).unwrap()
+}
+
+fn count(table: &UnwindTable, rule: CfaRule) -> usize {
+    table
+        .rows
+        .iter()
+        .filter(|row| row.rule == rule as u8)
+        .count()
+}
+
+fn check(table: &UnwindTable) {
+    assert_eq!(table.rows[0].pc, 0);
+    for pair in table.rows.windows(2) {
+        assert!(pair[0].pc < pair[1].pc);
+        assert!(UnwindRow { pc: 0, ..pair[0] } != UnwindRow { pc: 0, ..pair[1] });
+    }
+    assert_eq!(table.rows.last().unwrap().rule, CfaRule::Unknown as u8);
+}
+
+/// A generator with a fixed seed (xorshift).
+fn random(mut state: u64) -> impl FnMut(usize) -> usize {
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below.max(1) as u64).unwrap()
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_c_library_has_every_kind_of_row() {
+    let image = image(libc());
+    let table = UnwindTable::build(&image).unwrap();
+    check(&table);
+    assert_eq!(table.damaged, 0);
+    for rule in [
+        CfaRule::StackPointer,
+        CfaRule::FramePointer,
+        CfaRule::End,
+        CfaRule::Signal,
+    ] {
+        assert!(count(&table, rule) > 0, "{rule:?}");
+    }
+    let unknown = count(&table, CfaRule::Unknown) as f64 / table.rows.len() as f64;
+    assert!(unknown < 0.01, "{unknown}");
+    // At its first instruction nothing is pushed but the return address.
+    for function in image.functions() {
+        let row = table.rule_at(u32::try_from(function.vaddr).unwrap());
+        assert_eq!(
+            (row.rule, row.cfa_words, row.fp_words_below_cfa),
+            (2, 1, 0),
+            "{function:?}"
+        );
+    }
+    assert_eq!(table.rule_at(0).rule, CfaRule::Unknown as u8);
+    assert_eq!(table.rule_at(u32::MAX).rule, CfaRule::Unknown as u8);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_program_begins_with_its_outermost_frame() {
+    let image = image("/proc/self/exe");
+    let bytes = std::fs::read("/proc/self/exe").unwrap();
+    let entry = u32::from_le_bytes(bytes[24..28].try_into().unwrap());
+    let table = UnwindTable::build(&image).unwrap();
+    check(&table);
+    assert_eq!(table.rule_at(entry).rule, CfaRule::End as u8);
+}
+
+#[test]
+fn section_headers_are_not_needed() {
+    let mut bytes = std::fs::read(libc()).unwrap();
+    let whole = UnwindTable::build(&Image::from_bytes(bytes.clone()).unwrap()).unwrap();
+    bytes[0x28..0x30].fill(0); // e_shoff
+    bytes[0x3c..0x40].fill(0); // e_shnum, e_shstrndx
+    let image = Image::from_bytes(bytes).unwrap();
+    assert!(!image.has_dynsym() && image.section(".eh_frame").is_none());
+    assert_eq!(UnwindTable::build(&image).unwrap(), whole);
+}
+
+#[test]
+fn overlaps_and_gaps() {
+    let rules = |words| Rules {
+        cfa_words: words,
+        ..Rules::bare(CfaRule::StackPointer)
+    };
+    let spans = [
+        (16, 32, 1),
+        (16, 24, 9),
+        (40, 64, 1),
+        (48, 56, 2),
+        (80, 96, 3),
+    ];
+    let collector = Collector {
+        machine: Machine::X86_64,
+        code: Vec::new(),
+        spans: spans
+            .map(|(start, end, words)| Span {
+                start,
+                end,
+                rules: rules(words),
+            })
+            .into(),
+        damaged: 0,
+    };
+    let table = collector.finish();
+    check(&table);
+    let found: Vec<_> = table
+        .rows
+        .iter()
+        .map(|row| (row.pc, row.cfa_words))
+        .collect();
+    // 8 bytes from 32 on are padding, 24 from 56 on are not.
+    assert_eq!(found, [(0, 0), (16, 1), (48, 2), (56, 0), (80, 3), (96, 0)]);
+    assert_eq!(table.rule_at(79).rule, CfaRule::Unknown as u8);
+    assert_eq!(table.rule_at(95).cfa_words, 3);
+}
+
+#[test]
+fn code_beyond_four_gibibytes_is_refused() {
+    let mut bytes = std::fs::read("/bin/true").unwrap();
+    let table = usize::try_from(u64::from_le_bytes(bytes[0x20..0x28].try_into().unwrap())).unwrap();
+    for program in 0..usize::from(bytes[0x38]) {
+        // p_vaddr, the byte above the lower 32 bits.
+        bytes[table + program * 56 + 20] = 1;
+    }
+    let error = UnwindTable::build(&Image::from_bytes(bytes).unwrap()).unwrap_err();
+    assert!(matches!(error, UnwindError::TooHigh(_)), "{error}");
+}
+
+/// Where `.eh_frame` is in a file.
+fn eh_frame_range(image: &Image) -> std::ops::Range<usize> {
+    let (address, bytes) = image.section(".eh_frame").unwrap();
+    let start = usize::try_from(image.file_offset(address).unwrap()).unwrap();
+    start..start + bytes.len()
+}
+
+#[test]
+fn damaged_information_does_no_harm() {
+    let bytes = std::fs::read("/bin/true").unwrap();
+    let intact = Image::from_bytes(bytes.clone()).unwrap();
+    let range = eh_frame_range(&intact);
+    let mut next = random(0x9e37_79b9_7f4a_7c15);
+    let mut damaged = 0;
+    for round in 0..4000 {
+        let mut bytes = bytes.clone();
+        for _ in 0..=round % 16 {
+            bytes[range.start + next(range.len())] = u8::try_from(next(256)).unwrap();
+        }
+        let table = UnwindTable::build(&Image::from_bytes(bytes).unwrap()).unwrap();
+        check(&table);
+        damaged += table.damaged;
+    }
+    assert!(damaged > 0);
+}
+
+#[test]
+fn random_information_does_no_harm() {
+    let bytes = std::fs::read("/bin/true").unwrap();
+    let range = eh_frame_range(&Image::from_bytes(bytes.clone()).unwrap());
+    let mut next = random(0x2545_f491_4f6c_dd1d);
+    for _ in 0..2000 {
+        let mut bytes = bytes.clone();
+        bytes[range.clone()].fill_with(|| u8::try_from(next(256)).unwrap());
+        // A first length and version that let the rest be looked at.
+        let length = u32::try_from(next(64)).unwrap().to_le_bytes();
+        bytes[range.start..range.start + 4].copy_from_slice(&length);
+        bytes[range.start + 4..range.start + 10].copy_from_slice(&[0, 0, 0, 0, 1, 0]);
+        if let Ok(table) = UnwindTable::build(&Image::from_bytes(bytes).unwrap()) {
+            check(&table);
+        }
+    }
+}
+
+/// `MEMTRACE_ELF=/path cargo test --release -- --ignored --nocapture measure`
+#[test]
+#[ignore = "prints figures"]
+fn measure() {
+    for path in std::env::var("MEMTRACE_ELF").unwrap().split(':') {
+        let start = std::time::Instant::now();
+        let image = image(path);
+        let opened = start.elapsed();
+        let functions = image.functions().len();
+        let symbols = start.elapsed().saturating_sub(opened);
+        let start = std::time::Instant::now();
+        let table = UnwindTable::build(&image);
+        let built = start.elapsed();
+        println!("{path}: open {opened:?}, {functions} functions {symbols:?}");
+        match table {
+            Ok(table) => {
+                use CfaRule::{
+                    DerefFramePointer, End, FramePointer, Plt, Signal, StackPointer, Unknown,
+                };
+                let kinds = [
+                    Unknown,
+                    End,
+                    StackPointer,
+                    FramePointer,
+                    DerefFramePointer,
+                    Signal,
+                    Plt,
+                ];
+                let counts = kinds.map(|rule| (rule, count(&table, rule)));
+                println!(
+                    "  {} rows in {built:?}, {} damaged, {counts:?}",
+                    table.rows.len(),
+                    table.damaged
+                );
+            }
+            Err(error) => println!("  {error}"),
+        }
+    }
+}

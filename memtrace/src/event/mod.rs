@@ -1,0 +1,6 @@
+//! Events on their way from the ring buffer: taken out in batches by a task
+//! of their own, so that the ring does not fill while a report is written.
+pub mod batch;
+pub mod ring;
+
+pub use batch::Batch;

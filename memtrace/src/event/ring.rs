@@ -1,0 +1,88 @@
+//! The task that empties the ring buffer.
+use std::{io, time::Duration};
+
+use aya::maps::{MapData, RingBuf};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+};
+
+use super::batch::{Batch, BatchBuilder};
+
+/// How long a record may lie in the ring buffer before it is looked at. The
+/// kernel side wakes the reader earlier when much has come together.
+const TICK: Duration = Duration::from_millis(20);
+
+/// From this size on a batch is passed on.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Batches that may wait for the aggregator, 16 MiB in all; behind them
+/// records wait in the ring buffer.
+const BATCHES: usize = 64;
+
+/// The reading end of the task.
+pub struct Reader {
+    batches: mpsc::Receiver<Batch>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Reader {
+    /// Starts the task.
+    ///
+    /// # Errors
+    /// The ring buffer's descriptor cannot be polled.
+    pub fn start(ring: RingBuf<MapData>) -> io::Result<Self> {
+        let ring = AsyncFd::with_interest(ring, Interest::READABLE)?;
+        let (sender, batches) = mpsc::channel(BATCHES);
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(read(ring, sender, stopped));
+        Ok(Self { batches, stop: Some(stop) })
+    }
+
+    /// The next batch; `None` after [`Reader::stop`] when all that was in the
+    /// ring buffer has been read.
+    pub async fn next(&mut self) -> Option<Batch> {
+        self.batches.recv().await
+    }
+
+    /// Tells the task to read what is there and end.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It has ended already where nobody listens.
+            let _ = stop.send(());
+        }
+    }
+}
+
+async fn read(
+    mut ring: AsyncFd<RingBuf<MapData>>,
+    batches: mpsc::Sender<Batch>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = false;
+    while !last {
+        tokio::select! {
+            _ = &mut stopped => last = true,
+            _ = tick.tick() => {}
+            ready = ring.readable() => match ready {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(error) => log::warn!("polling the ring buffer failed, its timer goes on: {error}"),
+            }
+        }
+        let mut batch = BatchBuilder::default();
+        while let Some(record) = ring.get_mut().next() {
+            batch.push(&record);
+            if batch.len() >= BATCH_BYTES {
+                drop(record);
+                if batches.send(batch.take()).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if !batch.is_empty() && batches.send(batch.take()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! All that differs between kernels.
+pub mod uprobe;
+
+use std::io;
+
+/// The programs that watch processes, with the raw tracepoint of each. These
+/// are in every kernel since 3.4 (`include/trace/events/sched.h`).
+pub const PROCESS_TRACEPOINTS: &[(&str, &str)] =
+    &[("thread_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
+
+/// The running kernel's version, as far as it says: distributions carry newer
+/// features back, so this decides costs, never what is possible.
+pub fn version() -> uprobe::Version {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    parse_version(&release).unwrap_or((0, 0))
+}
+
+fn parse_version(release: &str) -> Option<uprobe::Version> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Size of the ring buffer: 1/512 of the machine's memory, between 4 MiB and
+/// 64 MiB, as a power of two.
+///
+/// # Errors
+/// `/proc/meminfo` cannot be read.
+pub fn ring_bytes(proc_root: &std::path::Path) -> io::Result<u32> {
+    use procfs::{FromRead, Meminfo};
+    let meminfo = Meminfo::from_file(proc_root.join("meminfo")).map_err(io::Error::other)?;
+    let share = (meminfo.mem_total / 512).clamp(4 << 20, 64 << 20);
+    Ok(u32::try_from(share.next_power_of_two()).unwrap_or(64 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn versions() {
+        assert_eq!(parse_version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(parse_version("5.10.0-35-amd64"), Some((5, 10)));
+        assert_eq!(parse_version("7.2-rc1"), Some((7, 2)));
+        assert_eq!(parse_version("none"), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! What to probe, where, and by which mechanism: a plan as data, and the one
+//! place that executes it through aya.
+pub mod attach;
+pub mod counters;
+pub mod object;
+pub mod plan;
+mod pod;
+pub mod unwind;
+
+pub use attach::{AttachError, Attached};
+pub use object::{LoadError, Programs};
+pub use plan::{Attachment, Plan};

@@ -1,0 +1,201 @@
+//! The eBPF object: loading it, sizing its maps, and finding out why a kernel
+//! refuses it.
+use std::{collections::BTreeMap, io};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, Pod,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError},
+};
+use thiserror::Error;
+
+/// The object, as the build script made or found it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
+
+/// Sizes that depend on the machine and on the targets.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of the ring buffer, bytes; a power of two.
+    pub ring_bytes: u32,
+    /// Chunks of unwind rows.
+    pub row_chunks: u32,
+}
+
+/// Why the object could not be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The kernel wants more privileges.
+    #[error(
+        "the kernel refuses eBPF to this user ({source}): run as root (sudo), or grant the program CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (`sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep memtrace`; before Linux 5.8: CAP_SYS_ADMIN)"
+    )]
+    NotPermitted {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No `bpf` system call, or no ring buffers.
+    #[error(
+        "this kernel has no {what} ({source}): memtrace needs Linux 5.8 or newer, built with CONFIG_BPF_SYSCALL, CONFIG_UPROBE_EVENTS and CONFIG_BPF_EVENTS"
+    )]
+    NoSupport {
+        /// What is missing.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The verifier refused a program.
+    #[error("the kernel's verifier refuses the program {program}: {reason}; this is a bug in memtrace, please report it with the output of `uname -r` and of -vv")]
+    Refused {
+        /// Which.
+        program: String,
+        /// The end of the verifier's log.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("failed to load the eBPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// A map is not there or not of its type: the object is not this build's.
+    #[error("failed to open the eBPF map {name}: {source}")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// What aya says.
+        source: MapError,
+    },
+    /// A program could not be attached to its tracepoint.
+    #[error("failed to attach {program}: {source}")]
+    Tracepoint {
+        /// Which.
+        program: String,
+        /// What aya says.
+        source: ProgramError,
+    },
+}
+
+/// The loaded programs and maps.
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads the object and every program in it. `log_level`: how much the
+    /// kernel side says through aya-log, 0 nothing.
+    pub fn load(sizes: Sizes, log_level: u8) -> Result<Self, LoadError> {
+        let ebpf = EbpfLoader::new()
+            .map_max_entries("EVENTS", sizes.ring_bytes)
+            .map_max_entries("ROWS", sizes.row_chunks)
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .load(OBJECT)
+            .map_err(why_not_loaded)?;
+        let mut programs = Self { ebpf };
+        programs.load_all()?;
+        Ok(programs)
+    }
+
+    fn load_all(&mut self) -> Result<(), LoadError> {
+        for (name, program) in self.ebpf.programs_mut() {
+            let loaded = match program {
+                Program::UProbe(program) => program.load(),
+                Program::RawTracePoint(program) => program.load(),
+                _ => continue,
+            };
+            loaded.map_err(|error| refused(name, error))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the programs that watch processes: for each the tracepoint.
+    pub fn watch_processes(&mut self) -> Result<(), LoadError> {
+        for (name, tracepoint) in crate::kernel::PROCESS_TRACEPOINTS {
+            if let Some(Program::RawTracePoint(program)) = self.ebpf.program_mut(name) {
+                program.attach(tracepoint).map_err(|source| LoadError::Tracepoint {
+                    program: (*name).to_owned(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The ring buffer; once.
+    pub fn ring(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+        let name = "EVENTS";
+        self.take(name).and_then(|map| RingBuf::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    }
+
+    pub(super) fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<MapData, T>, LoadError> {
+        self.take(name).and_then(|map| Array::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    }
+
+    pub(super) fn hash<K: Pod, V: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<MapData, K, V>, LoadError> {
+        self.take(name).and_then(|map| HashMap::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    }
+
+    pub(super) fn per_cpu(&mut self, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
+        self.take(name).and_then(|map| PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    }
+
+    fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+        let missing = || MapError::InvalidName { name: name.to_owned() };
+        self.ebpf.take_map(name).ok_or_else(|| LoadError::Map { name, source: missing() })
+    }
+
+    /// The aya-log reader of the kernel side's diagnostics.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// Kernel programs there are, with their numbers of instructions.
+    pub fn sizes(&self) -> BTreeMap<String, u32> {
+        self.ebpf
+            .programs()
+            .filter_map(|(name, program)| {
+                let instructions = program.info().ok()?.verified_instruction_count()?;
+                Some((name.to_owned(), instructions))
+            })
+            .collect()
+    }
+}
+
+fn why_not_loaded(error: EbpfError) -> LoadError {
+    let explained = match &error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+            explain(io_error, if name == "EVENTS" { "BPF ring buffer" } else { "BPF map of the needed kind" })
+        }
+        _ => None,
+    };
+    explained.unwrap_or(LoadError::Object(error))
+}
+
+/// What an error of the `bpf` system call says about the kernel.
+fn explain(source: &io::Error, what: &'static str) -> Option<LoadError> {
+    let again = io::Error::from_raw_os_error(source.raw_os_error()?);
+    match source.raw_os_error()? {
+        nix::libc::EPERM | nix::libc::EACCES => Some(LoadError::NotPermitted { source: again }),
+        nix::libc::ENOSYS => Some(LoadError::NoSupport { what: "bpf system call", source: again }),
+        nix::libc::EINVAL => Some(LoadError::NoSupport { what, source: again }),
+        _ => None,
+    }
+}
+
+fn refused(name: &str, error: ProgramError) -> LoadError {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return LoadError::Refused { program: name.to_owned(), reason: error.to_string() };
+    };
+    if let Some(nix::libc::EPERM | nix::libc::ENOSYS) = io_error.raw_os_error()
+        && let Some(explained) = explain(&io_error, "bpf system call")
+    {
+        return explained;
+    }
+    let log = verifier_log.to_string();
+    log::debug!("verifier log of {name}:\n{log}");
+    // The last line but the statistics says what is wrong.
+    let reason = log
+        .lines()
+        .rev()
+        .find(|line| !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time") && !line.starts_with("stack depth"))
+        .map_or_else(|| io_error.to_string(), |line| format!("{io_error}: {line}"));
+    LoadError::Refused { program: name.to_owned(), reason }
+}

@@ -1,0 +1,131 @@
+//! Hands unwind tables and processes' mappings to the kernel side.
+use std::collections::HashMap;
+
+use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError};
+use memtrace_common::unwind::{Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow};
+
+use super::{
+    object::{LoadError, Programs},
+    pod::Wire,
+};
+use crate::{
+    elf::UnwindTable,
+    process::{Module, ModuleId, Modules},
+};
+
+/// The tables in the kernel, and what is where.
+pub struct Tables {
+    rows: Array<MapData, Wire<RowChunk>>,
+    mappings: Array<MapData, Wire<Mapping>>,
+    processes: BpfHashMap<MapData, u32, Wire<ProcessMappings>>,
+    /// First chunk and number of chunks of each module in the kernel.
+    loaded: HashMap<ModuleId, (u32, u32)>,
+    next_chunk: u32,
+    next_mapping: u32,
+}
+
+/// Room for modules that are loaded later: half a million rows, 4 MiB.
+const SPARE_CHUNKS: usize = 1024;
+
+/// Builds the tables of all modules that have one.
+pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> HashMap<ModuleId, UnwindTable> {
+    let mut tables = HashMap::new();
+    for module in modules {
+        let Ok(image) = &module.image else { continue };
+        match UnwindTable::build(image) {
+            Ok(table) => {
+                tables.insert(module.id, table);
+            }
+            Err(error) => log::debug!(
+                "{}: no unwind table, using frame pointers: {error}",
+                module.path.display()
+            ),
+        }
+    }
+    tables
+}
+
+/// Chunks that these tables need, with room for more.
+pub fn chunks_for(tables: &HashMap<ModuleId, UnwindTable>) -> u32 {
+    let needed: usize = tables.values().map(|table| table.rows.len().div_ceil(ROWS_PER_CHUNK)).sum();
+    u32::try_from(needed + SPARE_CHUNKS).unwrap_or(u32::MAX)
+}
+
+impl Tables {
+    /// Opens the maps; once.
+    pub fn open(programs: &mut Programs) -> Result<Self, LoadError> {
+        Ok(Self {
+            rows: programs.array("ROWS")?,
+            mappings: programs.array("MAPPINGS")?,
+            processes: programs.hash("PROCESSES")?,
+            loaded: HashMap::new(),
+            next_chunk: 0,
+            next_mapping: 0,
+        })
+    }
+
+    /// Whether a module's table is there already.
+    pub fn has(&self, id: ModuleId) -> bool {
+        self.loaded.contains_key(&id)
+    }
+
+    /// Hands tables over that the kernel does not have yet.
+    pub fn load(&mut self, tables: &HashMap<ModuleId, UnwindTable>) {
+        for (id, table) in tables {
+            if !self.loaded.contains_key(id)
+                && let Err(error) = self.load_one(*id, table)
+            {
+                log::warn!("no room for the unwind table of a module, using frame pointers: {error}");
+            }
+        }
+    }
+
+    fn load_one(&mut self, id: ModuleId, table: &UnwindTable) -> Result<(), MapError> {
+        let Some(last) = table.rows.last() else { return Ok(()) };
+        let first = self.next_chunk;
+        let mut next = first;
+        for part in table.rows.chunks(ROWS_PER_CHUNK) {
+            let mut chunk = RowChunk { rows: [*last; ROWS_PER_CHUNK] };
+            chunk.rows[..part.len()].copy_from_slice(part);
+            // Rows behind the last must not begin before it.
+            let end = part.last().copied().unwrap_or(*last);
+            chunk.rows[part.len()..].fill(UnwindRow { ..end });
+            self.rows.set(next, Wire(chunk), 0)?;
+            next += 1;
+        }
+        self.next_chunk = next;
+        self.loaded.insert(id, (first, next - first));
+        Ok(())
+    }
+
+    /// Tells the kernel side what a process has mapped now. It is one of the
+    /// traced processes from here on.
+    pub fn set_process(&mut self, pid: u32, modules: &Modules) -> Result<(), MapError> {
+        let mappings: Vec<Mapping> = modules
+            .iter()
+            .map(|mapped| {
+                let (first_chunk, chunks) = self.loaded.get(&mapped.module.id).copied().unwrap_or((0, 0));
+                let (start, end, bias) = (mapped.start, mapped.end, mapped.bias);
+                Mapping { start, end, bias, first_chunk, chunks }
+            })
+            .collect();
+        let count = u32::try_from(mappings.len()).unwrap_or(u32::MAX);
+        // A new place each time, so that the kernel side never sees a half
+        // written list; around at the end of the table.
+        if self.next_mapping + count > self.mappings.len() {
+            self.next_mapping = 0;
+        }
+        let first = self.next_mapping;
+        for (index, mapping) in (first..).zip(mappings) {
+            self.mappings.set(index, Wire(mapping), 0)?;
+        }
+        self.next_mapping = first + count;
+        self.processes.insert(pid, Wire(ProcessMappings { first, count }), 0)
+    }
+
+    /// The process is not traced any more.
+    pub fn remove_process(&mut self, pid: u32) {
+        // Not there: it was never traced.
+        let _ = self.processes.remove(&pid);
+    }
+}

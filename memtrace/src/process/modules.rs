@@ -1,0 +1,164 @@
+//! The files that processes have mapped as code: opened once, while they can
+//! be, and kept open, so that they can still be read when the process or the
+//! file itself is gone.
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use procfs::process::{MMPermissions, MMapPath};
+
+use super::{ProcessError, failed, open};
+use crate::elf::image::{DefinedFunction, ElfError, Image};
+
+/// Index of a [`Module`] in [`ModuleCache`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleId(pub u32);
+
+/// A mapped file. One for all processes that map it.
+#[derive(Debug)]
+pub struct Module {
+    /// Where it is in the list.
+    pub id: ModuleId,
+    /// Its path as the process sees it.
+    pub path: PathBuf,
+    /// A path that opens the same file from here, as long as this lives.
+    pub open_path: PathBuf,
+    /// What could be read of it.
+    pub image: Result<Image, ElfError>,
+    /// The traced functions that it defines.
+    pub functions: Vec<DefinedFunction>,
+    /// Keeps `open_path` valid.
+    _file: File,
+}
+
+impl Module {
+    /// The file's name, for people.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+/// One executable mapping.
+#[derive(Clone, Debug)]
+pub struct MappedModule {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Address in memory less ELF virtual address.
+    pub bias: u64,
+    /// The file.
+    pub module: Arc<Module>,
+}
+
+/// The executable file mappings of one process, by address.
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    mapped: Vec<MappedModule>,
+}
+
+impl Modules {
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &MappedModule> {
+        self.mapped.iter()
+    }
+
+    /// The mapping that holds `address`.
+    pub fn find(&self, address: u64) -> Option<&MappedModule> {
+        let after = self.mapped.partition_point(|mapped| mapped.start <= address);
+        self.mapped[..after].last().filter(|mapped| address < mapped.end)
+    }
+
+    /// The files, each once, in the order of their first mapping.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<Module>> {
+        let mut seen = Vec::new();
+        self.mapped.iter().map(|mapped| &mapped.module).filter(move |module| {
+            let new = !seen.contains(&module.id);
+            seen.push(module.id);
+            new
+        })
+    }
+}
+
+/// Every file met so far, by device and inode.
+#[derive(Debug, Default)]
+pub struct ModuleCache {
+    modules: Vec<Arc<Module>>,
+    by_file: HashMap<(i32, i32, u64), Option<ModuleId>>,
+}
+
+impl ModuleCache {
+    /// The module with this id.
+    pub fn get(&self, id: ModuleId) -> &Arc<Module> {
+        &self.modules[id.0 as usize]
+    }
+
+    /// All modules, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Module>> {
+        self.modules.iter()
+    }
+
+    /// Reads a process's mappings, opening files not met before.
+    pub fn read(&mut self, proc_root: &Path, pid: u32) -> Result<Modules, ProcessError> {
+        let process = open(proc_root, pid)?;
+        let maps = process.maps().map_err(|source| failed(pid, source))?;
+        let mut mapped = Vec::new();
+        for map in maps {
+            let MMapPath::Path(path) = &map.pathname else { continue };
+            if !map.perms.contains(MMPermissions::EXECUTE) {
+                continue;
+            }
+            let (start, end) = map.address;
+            let key = (map.dev.0, map.dev.1, map.inode);
+            let range = format!("{pid}/map_files/{start:x}-{end:x}");
+            let candidates = [
+                proc_root.join(range),
+                proc_root.join(format!("{pid}/root")).join(path.strip_prefix("/").unwrap_or(path)),
+            ];
+            let id = match self.by_file.get(&key) {
+                Some(known) => *known,
+                None => {
+                    let opened = self.open(path, &candidates);
+                    self.by_file.insert(key, opened);
+                    opened
+                }
+            };
+            let Some(module) = id.map(|id| self.get(id)) else { continue };
+            let bias = module.image.as_ref().ok().and_then(|image| image.load_bias(start, map.offset));
+            mapped.push(MappedModule {
+                start,
+                end,
+                bias: bias.unwrap_or(start.wrapping_sub(map.offset)),
+                module: Arc::clone(module),
+            });
+        }
+        mapped.sort_by_key(|mapped| mapped.start);
+        Ok(Modules { mapped })
+    }
+
+    fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {
+        let opened = candidates.iter().find_map(|candidate| File::open(candidate).ok());
+        let Some(file) = opened else {
+            log::warn!("cannot open {}: its code is shown as addresses", path.display());
+            return None;
+        };
+        let image = Image::open(&file);
+        if let Err(error) = &image {
+            log::debug!("{}: {error}", path.display());
+        }
+        let id = ModuleId(u32::try_from(self.modules.len()).unwrap_or(u32::MAX));
+        self.modules.push(Arc::new(Module {
+            id,
+            path: path.to_owned(),
+            open_path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            functions: image.as_ref().map(Image::functions).unwrap_or_default(),
+            image,
+            _file: file,
+        }));
+        Some(id)
+    }
+}

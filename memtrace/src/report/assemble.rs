@@ -1,0 +1,157 @@
+//! Puts a report together: what is outstanding, whose stacks those are, and
+//! what the code there is called.
+use memtrace_common::Function;
+
+use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
+use crate::{
+    live::{Filter, Live, Outstanding, is_mapping},
+    process::modules::ModuleCache,
+    stack::{Location, StackTable},
+    symbol::{ModuleFile, Symbolizer},
+};
+
+/// What a report says of the run as a whole.
+pub struct Facts<'a> {
+    /// What is outstanding.
+    pub live: &'a Live,
+    /// Every stack.
+    pub stacks: &'a StackTable,
+    /// Every module.
+    pub modules: &'a ModuleCache,
+    /// The traced processes.
+    pub processes: Vec<Process>,
+    /// When tracing began, on the events' clock.
+    pub started_ns: u64,
+    /// The moment that the report is about.
+    pub now_ns: u64,
+    /// Events that were dropped.
+    pub lost_events: u64,
+    /// What else a reader must know.
+    pub notes: Vec<String>,
+}
+
+/// Orders of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Outstanding bytes, most first.
+    Bytes,
+    /// Outstanding blocks, most first.
+    Count,
+}
+
+/// What of it to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Which allocations count.
+    pub filter: Filter,
+    /// Order of the stacks.
+    pub order: Order,
+    /// How many of them.
+    pub top: usize,
+}
+
+/// Assembles a heap report.
+pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> HeapReport {
+    let mut outstanding = facts.live.snapshot(facts.now_ns, &choice.filter);
+    // The hash last, so that equal sites keep their places between reports.
+    outstanding.sort_by_key(|site| {
+        let (first, second) = match choice.order {
+            Order::Bytes => (site.bytes, site.count),
+            Order::Count => (site.count, site.bytes),
+        };
+        (std::cmp::Reverse(first), std::cmp::Reverse(second), site.site.key.stack)
+    });
+    let sums = facts.live.totals();
+    let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).sum();
+    let totals = Totals {
+        outstanding_bytes: sum(|site| site.bytes),
+        outstanding_count: sum(|site| site.count),
+        outstanding_mapping_bytes: sum(|site| {
+            if is_mapping(site.site.key.function) { site.bytes } else { 0 }
+        }),
+        allocated_bytes: sums.allocated_bytes,
+        allocated_count: sums.allocated_count,
+        freed_bytes: sums.freed_bytes,
+        freed_count: sums.freed_count,
+        unmatched_frees: sums.unmatched_frees,
+    };
+    let mut notes = facts.notes.clone();
+    if sums.reused_addresses > 0 {
+        notes.push(format!(
+            "{} blocks were handed out again without a free that memtrace saw; they are counted as freed",
+            sums.reused_addresses
+        ));
+    }
+    let stacks = outstanding.iter().take(choice.top).map(|site| stack(site, facts, symbolizer)).collect();
+    HeapReport {
+        schema: SCHEMA.to_owned(),
+        duration_ns: facts.now_ns.saturating_sub(facts.started_ns),
+        exact: facts.lost_events == 0 && sums.reused_addresses == 0,
+        lost_events: facts.lost_events,
+        sample_bytes: 0,
+        notes,
+        processes: facts.processes.clone(),
+        totals,
+        stacks_total: outstanding.len() as u64,
+        stacks,
+    }
+}
+
+fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> Stack {
+    let key = site.site.key;
+    let known = facts.stacks.get(key.stack);
+    Stack {
+        pid: key.pid,
+        kind: if is_mapping(key.function) { Kind::Mapping } else { Kind::Heap },
+        function: Function::from_id(key.function).map_or_else(
+            || format!("function {}", key.function),
+            |function| function.symbol().to_owned(),
+        ),
+        bytes: site.bytes,
+        count: site.count,
+        allocated_bytes: site.site.allocated_bytes,
+        allocated_count: site.site.allocated_count,
+        oldest_ns: site.oldest_ns,
+        newest_ns: site.newest_ns,
+        truncated: known.is_none_or(|stack| stack.truncated),
+        frames: known
+            .into_iter()
+            .flat_map(|stack| stack.frames.iter())
+            .flat_map(|location| frames(location, facts.modules, symbolizer))
+            .collect(),
+    }
+}
+
+/// The frames of one address: one, or more where functions were inlined.
+fn frames(location: &Location, modules: &ModuleCache, symbolizer: &mut Symbolizer) -> Vec<Frame> {
+    let ip = format!("{:#x}", location.ip);
+    let Some((id, vaddr)) = location.module else {
+        return vec![Frame { ip, ..Frame::default() }];
+    };
+    let module = modules.get(id);
+    let file = ModuleFile {
+        path: module.path.clone(),
+        open_path: module.open_path.clone(),
+        build_id: module.image.as_ref().ok().and_then(|image| image.build_id_hex()),
+    };
+    let plain = Frame {
+        ip,
+        module: Some(module.path.display().to_string()),
+        offset: Some(format!("{vaddr:#x}")),
+        ..Frame::default()
+    };
+    let symbols = symbolizer.resolve(&file, vaddr);
+    if symbols.is_empty() {
+        return vec![plain];
+    }
+    symbols
+        .iter()
+        .map(|symbol| Frame {
+            symbol: symbol.name.clone(),
+            file: symbol.file.clone(),
+            line: symbol.line,
+            inlined: symbol.inlined,
+            ..plain.clone()
+        })
+        .collect()
+}

@@ -1,0 +1,358 @@
+//! One run: the stages put together, from attaching to the counts that a
+//! report is made of.
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::MapError;
+use memtrace_common::{Counter, Record};
+use thiserror::Error;
+
+use crate::{
+    event::{Batch, ring::Reader},
+    kernel::{self, uprobe::Emulated},
+    live::Live,
+    probe::{
+        self, AttachError, Attached, LoadError, Plan, Programs,
+        counters::Counters,
+        object::Sizes,
+        unwind::{self, Tables},
+    },
+    process::{ModuleId, Modules, ProcessError, Target, modules::ModuleCache},
+    report::{assemble::Facts, heap::Process},
+    stack::StackTable,
+};
+
+/// Why a run could not begin.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The process cannot be traced.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The kernel side could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A probe could not be placed.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No function to probe.
+    #[error("process {pid} ({comm}) has no allocator that memtrace knows: {why}")]
+    NoAllocator {
+        /// Whose.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// What was found instead, and what to do.
+        why: String,
+    },
+    /// The maps could not be filled.
+    #[error("failed to tell the kernel side about process {pid}: {source}")]
+    Map {
+        /// Which.
+        pid: u32,
+        /// What aya says.
+        source: MapError,
+    },
+    /// The machine's memory size or the ring buffer could not be read.
+    #[error("failed to {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What to trace.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Root of `/proc`.
+    pub proc_root: PathBuf,
+    /// Also mmap, munmap and mremap.
+    pub mappings: bool,
+    /// How much the kernel side says through aya-log; 0: nothing.
+    pub log_level: u8,
+}
+
+/// One traced process.
+pub struct Traced {
+    /// Who.
+    pub target: Target,
+    /// Whether it has ended.
+    pub exited: bool,
+    /// For each file with allocation functions: its name and theirs.
+    pub allocators: Vec<(String, Vec<&'static str>)>,
+    modules: Modules,
+    attached: Attached,
+    placed: HashSet<(ModuleId, u64, &'static str)>,
+}
+
+/// A run.
+pub struct Session {
+    options: Options,
+    emulated: Emulated,
+    programs: Programs,
+    tables: Tables,
+    /// The kernel side's counters.
+    pub counters: Counters,
+    /// Every file mapped as code in any traced process.
+    pub modules: ModuleCache,
+    /// The traced processes.
+    pub traced: Vec<Traced>,
+    /// What is outstanding.
+    pub live: Live,
+    /// Every stack seen.
+    pub stacks: StackTable,
+    /// `CLOCK_MONOTONIC` when the last probe was in place, nanoseconds.
+    pub started_ns: u64,
+    /// When the run ended, and how many events had been lost until then.
+    ended: Option<(u64, u64)>,
+    received: u64,
+    undecodable: u64,
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: the clock that events carry.
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+impl Session {
+    /// Finds the processes, loads the kernel side and makes it ready. Nothing
+    /// is probed yet.
+    pub fn prepare(options: Options, pids: &[u32]) -> Result<(Self, Reader), SessionError> {
+        let mut cache = ModuleCache::default();
+        let mut traced = Vec::new();
+        for pid in pids {
+            let target = Target::find(&options.proc_root, *pid)?;
+            let modules = cache.read(&options.proc_root, *pid)?;
+            traced.push(Traced {
+                target,
+                exited: false,
+                allocators: Vec::new(),
+                modules,
+                attached: Attached::default(),
+                placed: HashSet::new(),
+            });
+        }
+        let unwind_tables = unwind::build(cache.iter().map(|module| &**module));
+        let ring_bytes = kernel::ring_bytes(&options.proc_root)
+            .map_err(|source| SessionError::System { what: "read /proc/meminfo", source })?;
+        let sizes = Sizes { ring_bytes, row_chunks: unwind::chunks_for(&unwind_tables) };
+        let mut programs = Programs::load(sizes, options.log_level)?;
+        programs.watch_processes()?;
+        let counters = Counters::open(&mut programs)?;
+        let mut tables = Tables::open(&mut programs)?;
+        tables.load(&unwind_tables);
+        let reader = Reader::start(programs.ring()?)
+            .map_err(|source| SessionError::System { what: "poll the ring buffer", source })?;
+        let session = Self {
+            emulated: Emulated::for_kernel(kernel::version()),
+            options,
+            programs,
+            tables,
+            counters,
+            modules: cache,
+            traced,
+            live: Live::default(),
+            stacks: StackTable::default(),
+            started_ns: monotonic_ns(),
+            ended: None,
+            received: 0,
+            undecodable: 0,
+        };
+        Ok((session, reader))
+    }
+
+    /// Probes every process. One without a known allocator is an error.
+    pub fn attach(&mut self) -> Result<(), SessionError> {
+        for index in 0..self.traced.len() {
+            self.attach_new(index)?;
+        }
+        self.check_allocators()?;
+        self.started_ns = monotonic_ns();
+        Ok(())
+    }
+
+    /// Makes sure that every process has an allocator that is probed: an
+    /// empty report would be taken for good news.
+    pub fn check_allocators(&self) -> Result<(), SessionError> {
+        match self.traced.iter().find(|traced| traced.allocators.is_empty()) {
+            None => Ok(()),
+            Some(Traced { target, modules, .. }) => Err(SessionError::NoAllocator {
+                pid: target.pid,
+                comm: target.comm.clone(),
+                why: why_no_allocator(modules),
+            }),
+        }
+    }
+
+    /// Number of probes in place.
+    pub fn probes(&self) -> usize {
+        self.traced.iter().map(|traced| traced.attached.len()).sum()
+    }
+
+    /// Probes whatever one process has mapped and that is not probed yet.
+    fn attach_new(&mut self, index: usize) -> Result<(), SessionError> {
+        let traced = &mut self.traced[index];
+        let pid = traced.target.pid;
+        self.tables
+            .set_process(pid, &traced.modules)
+            .map_err(|source| SessionError::Map { pid, source })?;
+        let Plan { mut attachments, allocators } =
+            probe::plan::plan(&traced.modules, self.options.mappings, self.emulated);
+        attachments.retain(|new| traced.placed.insert((new.module.id, new.file_offset, new.program)));
+        traced.allocators = allocators;
+        let plan = Plan { attachments, allocators: Vec::new() };
+        traced.attached.attach(&mut self.programs, &plan, pid)?;
+        Ok(())
+    }
+
+    /// Reads a process's mappings again, after it has loaded libraries or
+    /// runs another program.
+    pub fn refresh(&mut self, pid: u32) {
+        let Some(index) = self.traced.iter().position(|traced| traced.target.pid == pid) else {
+            return;
+        };
+        let root = &self.options.proc_root;
+        // Gone: its end is noticed elsewhere.
+        let Ok(modules) = self.modules.read(root, pid) else { return };
+        if let Ok(target) = Target::find(root, pid) {
+            self.traced[index].target = target;
+        }
+        let new = modules.files().filter(|module| !self.tables.has(module.id)).map(|module| &**module);
+        let tables = unwind::build(new);
+        self.tables.load(&tables);
+        self.traced[index].modules = modules;
+        if let Err(error) = self.attach_new(index) {
+            log::warn!("{error}");
+        }
+    }
+
+    /// Notes which processes have ended. Returns whether any is left.
+    pub fn any_alive(&mut self) -> bool {
+        let root: &Path = &self.options.proc_root;
+        for traced in &mut self.traced {
+            if !traced.exited && !traced.target.is_alive(root) {
+                traced.exited = true;
+                self.tables.remove_process(traced.target.pid);
+            }
+        }
+        self.traced.iter().any(|traced| !traced.exited)
+    }
+
+    /// Takes a batch of events in.
+    pub fn apply(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            self.received += 1;
+            match record {
+                Ok(Record::Stack(stack)) => self.note_stack(&stack),
+                Ok(record) if self.ended.is_some_and(|(end, _)| record.head().time_ns > end) => {}
+                Ok(record @ (Record::Modules(_) | Record::Exec(_))) => {
+                    self.live.apply(&record);
+                    self.refresh(record.head().pid);
+                }
+                Ok(record) => self.live.apply(&record),
+                Err(error) => {
+                    self.undecodable += 1;
+                    log::debug!("undecodable record: {error:?}");
+                }
+            }
+        }
+    }
+
+    fn note_stack(&mut self, stack: &memtrace_common::event::Stack<'_>) {
+        let Some(traced) = self.traced.iter().find(|traced| traced.target.pid == stack.head.pid) else {
+            return;
+        };
+        let addresses = stack.frames.iter().map(|frame| frame.get());
+        self.stacks.insert(stack.hash, stack.truncated(), addresses, &traced.modules);
+    }
+
+    /// The kernel side's diagnostics, through aya-log.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        self.programs.logger()
+    }
+
+    /// Ends the run now: what happens from here on is not taken in. Returns
+    /// the time and the probes, to be taken out.
+    pub fn end(&mut self) -> (u64, Attached) {
+        let now = monotonic_ns();
+        self.ended = Some((now, self.counters.lost()));
+        let mut all = Attached::default();
+        for traced in &mut self.traced {
+            all.append(&mut traced.attached);
+        }
+        (now, all)
+    }
+
+    /// What a report about the time `now_ns` is made of.
+    pub fn facts(&self, now_ns: u64) -> Facts<'_> {
+        let kernel_lost = self.ended.map_or_else(|| self.counters.lost(), |(_, lost)| lost);
+        let notes = self
+            .counters
+            .losses()
+            .map(|(counter, count)| format!("{}: {count}", counter.label()))
+            .collect();
+        Facts {
+            live: &self.live,
+            stacks: &self.stacks,
+            modules: &self.modules,
+            processes: self.traced.iter().map(Traced::describe).collect(),
+            started_ns: self.started_ns,
+            now_ns,
+            lost_events: kernel_lost + self.undecodable,
+            notes: if kernel_lost == 0 { Vec::new() } else { notes },
+        }
+    }
+
+    /// What was counted on the way, for people who doubt a number.
+    pub fn statistics(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for counter in Counter::ALL {
+            lines.push(format!("{}: {}", counter.label(), self.counters.get(*counter)));
+        }
+        lines.push(format!("records received: {}", self.received));
+        lines.push(format!("records undecodable: {}", self.undecodable));
+        lines.push(format!("stacks known: {}", self.stacks.len()));
+        for (function, enters, returns) in self.counters.calls() {
+            lines.push(format!("{}: {enters} enters, {returns} returns", function.symbol()));
+        }
+        lines
+    }
+}
+
+impl Traced {
+    fn describe(&self) -> Process {
+        let Target { pid, comm, exe, .. } = &self.target;
+        Process {
+            pid: *pid,
+            comm: comm.clone(),
+            exe: exe.display().to_string(),
+            exited: self.exited,
+            allocators: self.allocators.iter().map(|(file, names)| format!("{file}: {}", names.join(" "))).collect(),
+        }
+    }
+}
+
+/// What a process without known allocation functions has instead.
+fn why_no_allocator(modules: &Modules) -> String {
+    let Some(executable) = modules.files().next() else {
+        return "none of its mapped files could be read".to_owned();
+    };
+    let path = executable.path.display();
+    match &executable.image {
+        Err(error) => format!("{path}: {error}"),
+        Ok(image) if image.is_go() => format!(
+            "{path} is a Go program, whose runtime allocates without malloc; Go's own heap profile (runtime/pprof) tells more"
+        ),
+        Ok(image) if !image.has_interpreter() && !image.has_symtab() => format!(
+            "{path} is linked statically and stripped, so malloc cannot be found in it; trace a build that keeps its symbol table (no `-s`, no `strip`)"
+        ),
+        Ok(_) => format!(
+            "neither {path} nor a library that it has mapped defines malloc under a name that memtrace knows"
+        ),
+    }
+}

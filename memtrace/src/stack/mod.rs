@@ -1,0 +1,73 @@
+//! Stacks, each kept once under the hash that the kernel side gave it, with
+//! every frame's module and offset noted as soon as the stack arrives: names
+//! can wait until the process is gone.
+use std::collections::HashMap;
+
+use crate::process::{ModuleId, Modules};
+
+/// One frame: a return address and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The address behind the call instruction.
+    pub ip: u64,
+    /// The file mapped there and the ELF virtual address in it; `None` for
+    /// code that was made at run time.
+    pub module: Option<(ModuleId, u64)>,
+}
+
+/// One distinct stack of one process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Whether the walk ended before the outermost frame.
+    pub truncated: bool,
+    /// Innermost first; the first is the caller of the allocation function.
+    pub frames: Box<[Location]>,
+}
+
+/// All stacks seen, by hash.
+#[derive(Debug, Default)]
+pub struct StackTable {
+    stacks: HashMap<u64, Stack>,
+}
+
+impl StackTable {
+    /// Takes a stack in. One that is known already (the kernel side forgets)
+    /// stays as it was: its modules were noted closer to its first use.
+    pub fn insert(
+        &mut self,
+        hash: u64,
+        truncated: bool,
+        addresses: impl Iterator<Item = u64>,
+        modules: &Modules,
+    ) {
+        self.stacks.entry(hash).or_insert_with(|| Stack {
+            truncated,
+            frames: addresses.map(|ip| locate(ip, modules)).collect(),
+        });
+    }
+
+    /// The stack with this hash, if its record arrived.
+    pub fn get(&self, hash: u64) -> Option<&Stack> {
+        self.stacks.get(&hash)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.stacks.is_empty()
+    }
+}
+
+fn locate(ip: u64, modules: &Modules) -> Location {
+    // The call instruction lies before the return address, which may belong
+    // to the next function, or lie behind the mapping.
+    let mapped = modules.find(ip.wrapping_sub(1));
+    Location {
+        ip,
+        module: mapped.map(|mapped| (mapped.module.id, ip.wrapping_sub(mapped.bias))),
+    }
+}

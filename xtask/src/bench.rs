@@ -1,0 +1,136 @@
+//! `cargo xtask bench`: what memtrace costs a program that does nothing but
+//! allocate. Untraced and traced runs alternate, so that both see the same
+//! machine; the report is the medians and their ratio, as JSON.
+use crate::shell::{as_root, memtrace, run};
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Measure what memtrace costs a malloc/free loop
+#[derive(clap::Args)]
+pub(crate) struct Bench {
+    /// Pairs of malloc and free in each thread
+    #[arg(long, default_value_t = 1_000_000)]
+    pairs: u64,
+    /// Threads of the program
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+    /// Runs of each kind
+    #[arg(long, default_value_t = 5)]
+    runs: u32,
+    /// Milliseconds that memtrace gets to attach
+    #[arg(long, default_value_t = 3000)]
+    attach_ms: u64,
+}
+
+impl Bench {
+    pub(crate) fn run(&self, root: &Path) -> Result<()> {
+        ensure!(self.runs > 0, "at least one run");
+        crate::run::build(root)?;
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("pair_loop");
+        let source = root.join("tests/programs/pair_loop.c");
+        run(Command::new("cc")
+            .args(["-O2", "-pthread", "-o"])
+            .args([&program, &source]))?;
+        let (mut untraced, mut traced) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            untraced.push(self.measure(&program, None)?);
+            traced.push(self.measure(&program, Some(&memtrace(root)))?);
+        }
+        let (untraced, traced) = (median(&mut untraced), median(&mut traced));
+        let document = serde_json::json!({
+            "schema": "memtrace.bench.v1",
+            "pairs": self.pairs,
+            "threads": self.threads,
+            "runs": self.runs,
+            "untraced_ns_per_pair": untraced,
+            "traced_ns_per_pair": traced,
+            "added_ns_per_pair": traced - untraced,
+            "ratio": traced / untraced,
+        });
+        println!("{document:#}");
+        Ok(())
+    }
+
+    /// Nanoseconds a pair, in one run of the program.
+    fn measure(&self, program: &Path, tracer: Option<&Path>) -> Result<f64> {
+        let mut target = Guard(
+            Command::new(program)
+                .args([self.pairs.to_string(), self.threads.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?,
+        );
+        // The program waits for a line before it starts.
+        let tracer = tracer
+            .map(|tracer| self.attach(tracer, target.0.id()))
+            .transpose()?;
+        target
+            .0
+            .stdin
+            .take()
+            .context("it has an input")?
+            .write_all(b"\n")?;
+        let mut line = String::new();
+        BufReader::new(target.0.stdout.take().context("it has an output")?).read_line(&mut line)?;
+        ensure!(target.0.wait()?.success(), "pair_loop failed");
+        if let Some(mut tracer) = tracer {
+            ensure!(tracer.0.wait()?.success(), "memtrace failed");
+        }
+        let number = line
+            .trim()
+            .strip_prefix("ns_per_pair ")
+            .context("pair_loop says nothing")?;
+        Ok(number.parse()?)
+    }
+
+    fn attach(&self, tracer: &Path, pid: u32) -> Result<Guard> {
+        let mut command = as_root(tracer, &[]);
+        command.args(["-p", &pid.to_string(), "--format", "json"]);
+        let mut tracer = Guard(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+        sleep(Duration::from_millis(self.attach_ms));
+        let early = tracer.0.try_wait()?;
+        ensure!(early.is_none(), "memtrace ended before the program began");
+        Ok(tracer)
+    }
+}
+
+/// A child that does not outlive its owner.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It has ended, in the good case; then these fail, and rightly.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The middle one, or the mean of the two in the middle; 0 of nothing.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let (Some(low), Some(high)) = (
+        values.get(values.len().saturating_sub(1) / 2),
+        values.get(values.len() / 2),
+    ) else {
+        return 0.0;
+    };
+    f64::midpoint(*low, *high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    #[expect(clippy::float_cmp, reason = "these are exact")]
+    fn takes_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+    }
+}
