@@ -11,7 +11,7 @@ use memtrace_common::{
 
 use crate::{
     maps,
-    ring::{head, send},
+    ring::{head, send_now},
 };
 
 /// A thread of any process ended: forget it.
@@ -32,7 +32,7 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
     // SAFETY: the value is not read.
     if unsafe { maps::PROCESSES.get(&pid) }.is_some() {
         let _ = maps::THREADS.remove(&(pid_tgid as u32));
-        send(Exec { head: head(EventKind::Exec, 0) });
+        send_now(Exec { head: head(EventKind::Exec, 0) });
     }
     0
 }
@@ -41,6 +41,6 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
 /// debuggers, whenever it has mapped or is about to unmap libraries.
 #[uprobe]
 fn modules_changed(_ctx: ProbeContext) -> u32 {
-    send(Modules { head: head(EventKind::Modules, 0) });
+    send_now(Modules { head: head(EventKind::Modules, 0) });
     0
 }

@@ -39,10 +39,21 @@ pub fn head(kind: EventKind, function: u32) -> Head {
 /// Sends one record, or counts that it was lost.
 #[inline(always)]
 pub fn send<T: 'static>(record: T) {
+    submit(record, wake_up());
+}
+
+/// The same for what user space must act upon at once.
+#[inline(always)]
+pub fn send_now<T: 'static>(record: T) {
+    submit(record, u64::from(BPF_RB_FORCE_WAKEUP));
+}
+
+#[inline(always)]
+fn submit<T: 'static>(record: T, wake_up: u64) {
     match maps::EVENTS.reserve::<T>(0) {
         Some(mut entry) => {
             entry.write(record);
-            entry.submit(wake_up());
+            entry.submit(wake_up);
             count(Counter::EventsSent);
         }
         None => count(Counter::RingFull),

@@ -8,6 +8,7 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, generated, generated::bpf_ringbuf_output},
 };
+use aya_log_ebpf::debug;
 use memtrace_common::{
     Counter, EventKind,
     event::{StackFlags, StackHead},
@@ -61,11 +62,16 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     let mut head = head(EventKind::Stack, 0);
     head.flags = flags;
     thread.stack.start = StackHead { head, hash, depth: depth as u32, reserved: 0 };
-    match end {
-        Step::End => {}
-        Step::Next => count(Counter::StacksTooDeep),
-        Step::Unreadable => count(Counter::StacksUnreadable),
-        Step::NoRule => count(Counter::StacksNoRule),
+    let cut = match end {
+        Step::End => None,
+        Step::Next => Some(Counter::StacksTooDeep),
+        Step::Unreadable => Some(Counter::StacksUnreadable),
+        Step::NoRule => Some(Counter::StacksNoRule),
+    };
+    if let Some(reason) = cut {
+        count(reason);
+        let Registers { ip, sp, fp } = unwind::current(thread);
+        debug!((), "stack cut ({}) at ip {:x} sp {:x} fp {:x}", reason as u32, ip, sp, fp);
     }
     send_if_new(thread)
 }

@@ -6,6 +6,7 @@
 //! business (calloc → malloc → mmap), and the outermost call is told from
 //! inner ones by where its return address lies on the stack.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_log_ebpf::debug;
 use memtrace_common::{Counter, event::StackRecord, limit::STACK_WINDOW};
 
 use crate::{count::count, maps, unwind::Registers};
@@ -53,6 +54,7 @@ pub fn find_or_create() -> Option<&'static mut Thread> {
     }
     let tid = bpf_get_current_pid_tgid() as u32;
     let new = maps::NEW_THREAD.get(0)?;
+    debug!((), "thread {}: first traced call", tid);
     if maps::THREADS.insert(&tid, new, 0).is_err() {
         count(Counter::ThreadsFull);
         return None;
@@ -74,6 +76,7 @@ impl Thread {
         }
         // Its stack frame is gone: a longjmp, or no return probe was placed.
         count(Counter::AbandonedCalls);
+        debug!((), "call {} did not return to {:x}", self.function, self.slot);
         self.slot = 0;
         false
     }

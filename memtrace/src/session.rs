@@ -141,7 +141,7 @@ impl Session {
         let ring_bytes = kernel::ring_bytes(&options.proc_root)
             .map_err(|source| SessionError::System { what: "read /proc/meminfo", source })?;
         let sizes = Sizes { ring_bytes, row_chunks: unwind::chunks_for(&unwind_tables) };
-        let mut programs = Programs::load(sizes, options.log_level)?;
+        let mut programs = Programs::load(sizes, options.log_level, kernel::filters_multi_by_process())?;
         programs.watch_processes()?;
         let counters = Counters::open(&mut programs)?;
         let mut tables = Tables::open(&mut programs)?;
@@ -191,7 +191,7 @@ impl Session {
 
     /// Number of probes in place.
     pub fn probes(&self) -> usize {
-        self.traced.iter().map(|traced| traced.attached.len()).sum()
+        self.traced.iter().map(|traced| traced.attached.probes()).sum()
     }
 
     /// Probes whatever one process has mapped and that is not probed yet.
@@ -225,7 +225,7 @@ impl Session {
         let new = modules.files().filter(|module| !self.tables.has(module.id)).map(|module| &**module);
         let tables = unwind::build(new);
         self.tables.load(&tables);
-        self.traced[index].modules = modules;
+        self.traced[index].modules.update(modules);
         if let Err(error) = self.attach_new(index) {
             log::warn!("{error}");
         }
@@ -254,6 +254,7 @@ impl Session {
                     self.live.apply(&record);
                     self.refresh(record.head().pid);
                 }
+                Ok(Record::Map(map)) if self.stacks.get(map.stack).is_some_and(|s| s.inside_free) => {}
                 Ok(record) => self.live.apply(&record),
                 Err(error) => {
                     self.undecodable += 1;

@@ -1,8 +1,12 @@
 //! What may be typed. Nothing here does anything.
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, ArgGroup, Parser, ValueEnum};
+use clap::{
+    ArgAction, ArgGroup, Parser, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
+use crate::report;
 use crate::unit::{parse_duration, parse_size};
 
 /// Which code of a running program leaks memory: traces its allocations
@@ -61,8 +65,8 @@ pub struct Args {
     pub no_mmap: bool,
 
     /// How to write the report
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(short, long, value_name = "FORMAT", default_value = report::FORMATS[0].name, value_parser = formats())]
+    pub format: &'static report::Format,
 
     /// Write the report to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
@@ -86,17 +90,6 @@ pub enum Sort {
     Count,
 }
 
-/// Forms of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people
-    Text,
-    /// For programs: the document memtrace.heap.v1
-    Json,
-    /// One line for each stack, for flame graph tools
-    Folded,
-}
-
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -106,6 +99,13 @@ pub enum Color {
     Always,
     /// Never
     Never,
+}
+
+/// Takes the names of [`report::FORMATS`].
+fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
+    PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name)).map(|name| {
+        report::FORMATS.iter().find(|format| format.name == name).unwrap_or(&report::FORMATS[0])
+    })
 }
 
 impl Args {

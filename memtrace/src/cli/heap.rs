@@ -17,7 +17,7 @@ use super::{
     signals::{Asked, Exit, Signals},
 };
 use crate::{
-    event::ring::Reader,
+    event::{poll::readable, ring::Reader},
     live::Filter,
     process::launch::{Held, LaunchError},
     report::assemble::{self, Choice, Order},
@@ -164,9 +164,8 @@ fn log_kernel_side(session: &mut Session, args: &Args) {
     if args.verbose < 2 {
         return;
     }
-    let logger = session.logger().map_err(anyhow::Error::from).and_then(|logger| {
-        Ok(tokio::io::unix::AsyncFd::with_interest(logger, tokio::io::Interest::READABLE)?)
-    });
+    let logger =
+        session.logger().map_err(anyhow::Error::from).and_then(|logger| Ok(readable(logger)?));
     match logger {
         Ok(mut logger) => {
             tokio::spawn(async move {

@@ -7,15 +7,15 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::args::{Args, Format};
-use crate::report::{folded, heap::HeapReport, json, text};
+use super::args::Args;
+use crate::report::{self, Style, heap::HeapReport};
 
 /// Standard output or a file, opened before anything is probed.
 pub(super) struct Output {
     writer: Box<dyn Write>,
     name: String,
-    format: Format,
-    style: text::Style,
+    format: &'static report::Format,
+    style: Style,
 }
 
 impl Output {
@@ -25,23 +25,15 @@ impl Output {
             Some(path) => (Box::new(create(path)?), path.display().to_string()),
         };
         let terminal = args.output.is_none() && io::stdout().is_terminal();
-        let style = text::Style {
-            color: args.color_report(),
-            width: terminal.then(terminal_width).flatten(),
-            ..text::Style::default()
-        };
+        let width = terminal.then(terminal_width).flatten();
+        let style = Style { color: args.color_report(), ..width.map(Style::terminal).unwrap_or_default() };
         Ok(Self { writer, name, format: args.format, style })
     }
 
     /// Writes one report.
     pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        match self.format {
-            Format::Text => text::render(report, &self.style, &mut bytes),
-            Format::Json => json::render(report, &mut bytes),
-            Format::Folded => folded::render(report, &mut bytes),
-        }
-        .context("failed to write the report")?;
+        (self.format.render)(report, &self.style, &mut bytes).context("failed to write the report")?;
         let written = self.writer.write_all(&bytes).and_then(|()| self.writer.flush());
         match written {
             // The reader, `head` for example, has seen enough.

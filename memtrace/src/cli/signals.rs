@@ -3,9 +3,11 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     signal::unix::{Signal, SignalKind, signal},
 };
+
+use crate::event::poll::readable;
 
 /// What asks memtrace to end.
 pub(super) struct Signals {
@@ -52,7 +54,7 @@ impl Exit {
     pub(super) fn of(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pidfd: AsyncFd::with_interest(pidfd, Interest::READABLE)? })
+        Ok(Self { pidfd: readable(pidfd)? })
     }
 
     /// Completes when the process has ended.

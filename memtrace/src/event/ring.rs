@@ -3,11 +3,14 @@ use std::{io, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     sync::{mpsc, oneshot},
 };
 
-use super::batch::{Batch, BatchBuilder};
+use super::{
+    batch::{Batch, BatchBuilder},
+    poll::readable,
+};
 
 /// How long a record may lie in the ring buffer before it is looked at. The
 /// kernel side wakes the reader earlier when much has come together.
@@ -32,7 +35,7 @@ impl Reader {
     /// # Errors
     /// The ring buffer's descriptor cannot be polled.
     pub fn start(ring: RingBuf<MapData>) -> io::Result<Self> {
-        let ring = AsyncFd::with_interest(ring, Interest::READABLE)?;
+        let ring = readable(ring)?;
         let (sender, batches) = mpsc::channel(BATCHES);
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(read(ring, sender, stopped));

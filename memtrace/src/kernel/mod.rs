@@ -20,6 +20,13 @@ fn parse_version(release: &str) -> Option<uprobe::Version> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// Whether an uprobe-multi link for a process fires in all of its threads. It
+/// did so in its main thread alone before 6.10 (fixed by 46ba0e49b642), and
+/// nothing but the version tells.
+pub fn filters_multi_by_process() -> bool {
+    version() >= (6, 10)
+}
+
 /// Size of the ring buffer: 1/512 of the machine's memory, between 4 MiB and
 /// 64 MiB, as a power of two.
 ///

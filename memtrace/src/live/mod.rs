@@ -2,6 +2,8 @@
 //! (`apply`) is all it knows; it reads no clock and no file.
 mod heap;
 mod mapping;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
 //! Executes a plan through aya, and takes everything down again.
-use std::num::NonZeroU32;
+use std::{io, num::NonZeroU32, os::fd::OwnedFd};
 
 use aya::programs::{
     Program, ProgramError,
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     object::Programs,
-    plan::{Attachment, Plan},
+    plan::{Attachment, Plan, RETURN_PROGRAM},
 };
 
 /// Why a probe could not be placed.
@@ -45,21 +45,25 @@ pub enum AttachError {
     },
 }
 
+/// What holds probes in place.
+enum Link {
+    /// One perf event's uprobe.
+    Perf(UProbeLink),
+    /// A program's places in a file; closing it takes them out.
+    Multi(#[expect(dead_code, reason = "held to be closed")] OwnedFd),
+}
+
 /// The probes that are in place; taken out when this is dropped.
 #[derive(Default)]
 pub struct Attached {
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
+    probes: usize,
 }
 
 impl Attached {
     /// Number of probes.
-    pub fn len(&self) -> usize {
-        self.links.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
+    pub fn probes(&self) -> usize {
+        self.probes
     }
 
     /// Attaches all of a plan to one process. What was attached before an
@@ -70,9 +74,16 @@ impl Attached {
         plan: &Plan,
         pid: u32,
     ) -> Result<(), AttachError> {
-        for attachment in &plan.attachments {
-            let link = attach_one(programs, attachment, pid)?;
-            self.links.push(link);
+        if programs.multi.is_some() {
+            for group in groups(&plan.attachments) {
+                self.links.push(Link::Multi(attach_group(programs, &group, pid)?));
+                self.probes += group.len();
+            }
+        } else {
+            for attachment in &plan.attachments {
+                self.links.push(Link::Perf(attach_one(programs, attachment, pid)?));
+                self.probes += 1;
+            }
         }
         Ok(())
     }
@@ -80,16 +91,18 @@ impl Attached {
     /// Takes over the probes of `other`.
     pub fn append(&mut self, other: &mut Self) {
         self.links.append(&mut other.links);
+        self.probes += std::mem::take(&mut other.probes);
     }
 
-    /// Takes all probes out. Side by side: the kernel waits for a grace
-    /// period for each, about 0.15 s.
+    /// Takes all probes out. Side by side: the kernel waits for grace periods
+    /// for each link.
     pub fn detach(&mut self) {
         std::thread::scope(|scope| {
             for link in self.links.drain(..) {
                 scope.spawn(move || drop(link));
             }
         });
+        self.probes = 0;
     }
 }
 
@@ -99,45 +112,83 @@ impl Drop for Attached {
     }
 }
 
+/// Attachments of the same program in the same file, in the plan's order, but
+/// return programs first: a return without its entry is harmless, an entry
+/// without its return leaves a call open.
+fn groups(attachments: &[Attachment]) -> Vec<Vec<&Attachment>> {
+    let mut groups: Vec<Vec<&Attachment>> = Vec::new();
+    let (returns, others): (Vec<_>, Vec<_>) =
+        attachments.iter().partition(|attachment| attachment.program == RETURN_PROGRAM);
+    for attachment in returns.into_iter().chain(others) {
+        let same = |group: &&mut Vec<&Attachment>| {
+            group.first().is_some_and(|first| {
+                first.program == attachment.program && first.module.id == attachment.module.id
+            })
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(attachment),
+            None => groups.push(vec![attachment]),
+        }
+    }
+    groups
+}
+
+fn attach_group(
+    programs: &Programs,
+    group: &[&Attachment],
+    pid: u32,
+) -> Result<OwnedFd, AttachError> {
+    let (Some(first), Some(multi)) = (group.first(), &programs.multi) else {
+        unreachable!("groups are not empty and are made for uprobe-multi only")
+    };
+    let offsets: Vec<u64> = group.iter().map(|attachment| attachment.file_offset).collect();
+    let link = multi.link(first.program, &first.module.open_path, &offsets, pid);
+    group.iter().for_each(|attachment| log_place(attachment));
+    link.map_err(|error| explain(first, pid, error.raw_os_error(), error.to_string()))
+}
+
 fn attach_one(
     programs: &mut Programs,
     attachment: &Attachment,
     pid: u32,
 ) -> Result<UProbeLink, AttachError> {
-    let Attachment { program, module, file_offset, label, emulated } = attachment;
-    let failed = |reason: String| AttachError::Failed {
-        label: label.clone(),
-        module: module.path.display().to_string(),
-        offset: *file_offset,
-        reason,
-    };
-    let Some(Program::UProbe(uprobe)) = programs.ebpf.program_mut(program) else {
-        return Err(failed(format!("the eBPF object has no uprobe program {program}")));
+    let Some(Program::UProbe(uprobe)) = programs.ebpf.program_mut(attachment.program) else {
+        let reason = format!("the eBPF object has no uprobe program {}", attachment.program);
+        return Err(explain(attachment, pid, None, reason));
     };
     let scope = NonZeroU32::new(pid).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
-    let location = UProbeAttachLocation::AbsoluteOffset(*file_offset);
+    let location = UProbeAttachLocation::AbsoluteOffset(attachment.file_offset);
     let link = uprobe
-        .attach(location, &module.open_path, scope)
+        .attach(location, &attachment.module.open_path, scope)
         .and_then(|id| uprobe.take_link(id));
+    log_place(attachment);
+    link.map_err(|error| explain(attachment, pid, os_error(&error), with_sources(&error)))
+}
+
+fn log_place(attachment: &Attachment) {
+    let Attachment { module, file_offset, label, emulated, .. } = attachment;
     log::debug!(
         "{label} in {} at {file_offset:#x}{}",
         module.path.display(),
         if *emulated { "" } else { " (single-stepped)" },
     );
-    link.map_err(|error| match os_error(&error) {
+}
+
+fn explain(attachment: &Attachment, pid: u32, code: Option<i32>, reason: String) -> AttachError {
+    let label = attachment.label.clone();
+    let module = attachment.module.path.display().to_string();
+    match code {
         Some(nix::libc::ESRCH) => AttachError::Gone { pid },
-        Some(nix::libc::EINVAL) => {
-            AttachError::Conflict { label: label.clone(), module: module.path.display().to_string() }
-        }
-        _ => failed(with_sources(&error)),
-    })
+        Some(nix::libc::EINVAL) => AttachError::Conflict { label, module },
+        _ => AttachError::Failed { label, module, offset: attachment.file_offset, reason },
+    }
 }
 
 /// The system error at the bottom of an error's causes.
 fn os_error(error: &ProgramError) -> Option<i32> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
             return io.raw_os_error();
         }
         next = error.source();

@@ -2,6 +2,7 @@
 //! place that executes it through aya.
 pub mod attach;
 pub mod counters;
+mod multi;
 pub mod object;
 pub mod plan;
 mod pod;

@@ -9,6 +9,8 @@ use aya::{
 };
 use thiserror::Error;
 
+use super::multi::MultiPrograms;
+
 /// The object, as the build script made or found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -74,19 +76,27 @@ pub enum LoadError {
 /// The loaded programs and maps.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
+    /// The uprobe programs where the kernel has uprobe-multi; otherwise aya
+    /// loads them for perf events.
+    pub(super) multi: Option<MultiPrograms>,
 }
 
 impl Programs {
     /// Loads the object and every program in it. `log_level`: how much the
-    /// kernel side says through aya-log, 0 nothing.
-    pub fn load(sizes: Sizes, log_level: u8) -> Result<Self, LoadError> {
+    /// kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
+    /// if the kernel lets us.
+    pub fn load(sizes: Sizes, log_level: u8, multi: bool) -> Result<Self, LoadError> {
         let ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .map_err(why_not_loaded)?;
-        let mut programs = Self { ebpf };
+        let multi = if multi { MultiPrograms::load(OBJECT, &ebpf) } else { Err(io::ErrorKind::Unsupported.into()) };
+        if let Err(reason) = &multi {
+            log::debug!("no uprobe-multi ({reason}): using perf events, which take longer to detach");
+        }
+        let mut programs = Self { ebpf, multi: multi.ok() };
         programs.load_all()?;
         Ok(programs)
     }
@@ -94,6 +104,7 @@ impl Programs {
     fn load_all(&mut self) -> Result<(), LoadError> {
         for (name, program) in self.ebpf.programs_mut() {
             let loaded = match program {
+                Program::UProbe(_) if self.multi.is_some() => continue,
                 Program::UProbe(program) => program.load(),
                 Program::RawTracePoint(program) => program.load(),
                 _ => continue,

@@ -36,7 +36,7 @@ pub struct Plan {
 }
 
 /// The one program for the return of every function.
-const RETURN_PROGRAM: &str = "call_return";
+pub const RETURN_PROGRAM: &str = "call_return";
 
 /// The program for the dynamic linker's breakpoint for debuggers.
 const MODULES_PROGRAM: &str = "modules_changed";

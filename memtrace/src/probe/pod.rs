@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Any type that zerocopy has proved to be plain bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Wire<T>(pub T);
+pub(super) struct Wire<T>(pub(super) T);
 
 // SAFETY: `FromBytes` and `IntoBytes`: every bit pattern is a value and no
 // byte is padding; `repr(transparent)` adds none.

@@ -36,6 +36,13 @@ pub struct Module {
 }
 
 impl Module {
+    /// The traced function that holds an ELF virtual address.
+    pub fn function_at(&self, vaddr: u64) -> Option<&DefinedFunction> {
+        self.functions.iter().find(|function| {
+            vaddr.checked_sub(function.vaddr).is_some_and(|offset| offset < function.size)
+        })
+    }
+
     /// The file's name, for people.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
@@ -65,6 +72,21 @@ impl Modules {
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &MappedModule> {
         self.mapped.iter()
+    }
+
+    /// Takes a newer reading in. What is not mapped any more stays, where
+    /// nothing else took its place: stacks from before may still be on their
+    /// way, and a process that has just ended maps nothing at all.
+    pub fn update(&mut self, newer: Self) {
+        let Self { mapped: mut merged } = newer;
+        let gone = std::mem::take(&mut self.mapped).into_iter().filter(|old| {
+            let after = merged.partition_point(|new| new.end <= old.start);
+            merged.get(after).is_none_or(|new| new.start >= old.end)
+        });
+        let gone: Vec<MappedModule> = gone.collect();
+        merged.extend(gone);
+        merged.sort_by_key(|mapped| mapped.start);
+        self.mapped = merged;
     }
 
     /// The mapping that holds `address`.
@@ -143,7 +165,7 @@ impl ModuleCache {
     fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {
         let opened = candidates.iter().find_map(|candidate| File::open(candidate).ok());
         let Some(file) = opened else {
-            log::warn!("cannot open {}: its code is shown as addresses", path.display());
+            log::info!("cannot open {}: its code is shown as addresses", path.display());
             return None;
         };
         let image = Image::open(&file);

@@ -83,6 +83,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         ));
     }
     let stacks = outstanding.iter().take(choice.top).map(|site| stack(site, facts, symbolizer)).collect();
+    notes.extend_from_slice(symbolizer.warnings());
     HeapReport {
         schema: SCHEMA.to_owned(),
         duration_ns: facts.now_ns.saturating_sub(facts.started_ns),

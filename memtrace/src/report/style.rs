@@ -3,7 +3,7 @@ use std::borrow::Cow;
 
 /// What the renderer of text may do. The default is right for a pipe: plain,
 /// nothing shortened, all that the report holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Whether to use ANSI colours.
     pub color: bool,
@@ -14,17 +14,6 @@ pub struct Style {
     pub top: usize,
     /// How many frames of a stack to show; 0: all.
     pub frames: usize,
-}
-
-impl Default for Style {
-    fn default() -> Self {
-        Self {
-            color: false,
-            width: None,
-            top: 0,
-            frames: 0,
-        }
-    }
 }
 
 impl Style {

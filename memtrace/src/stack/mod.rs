@@ -3,7 +3,9 @@
 //! can wait until the process is gone.
 use std::collections::HashMap;
 
-use crate::process::{ModuleId, Modules};
+use memtrace_common::function::Role;
+
+use crate::process::{ModuleId, Modules, modules::MappedModule};
 
 /// One frame: a return address and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +22,10 @@ pub struct Location {
 pub struct Stack {
     /// Whether the walk ended before the outermost frame.
     pub truncated: bool,
+    /// Whether it leads through a function that ends blocks. `free` has no
+    /// return probe, so what it maps for its own use (a thread's first call
+    /// makes its arena) cannot be told apart in the kernel.
+    pub inside_free: bool,
     /// Innermost first; the first is the caller of the allocation function.
     pub frames: Box<[Location]>,
 }
@@ -40,9 +46,16 @@ impl StackTable {
         addresses: impl Iterator<Item = u64>,
         modules: &Modules,
     ) {
-        self.stacks.entry(hash).or_insert_with(|| Stack {
-            truncated,
-            frames: addresses.map(|ip| locate(ip, modules)).collect(),
+        self.stacks.entry(hash).or_insert_with(|| {
+            let mut inside_free = false;
+            let frames = addresses
+                .map(|ip| {
+                    let mapped = modules.find(ip.wrapping_sub(1));
+                    inside_free |= mapped.is_some_and(|mapped| is_free(mapped, ip));
+                    locate(ip, mapped)
+                })
+                .collect();
+            Stack { truncated, frames, inside_free }
         });
     }
 
@@ -62,12 +75,16 @@ impl StackTable {
     }
 }
 
-fn locate(ip: u64, modules: &Modules) -> Location {
-    // The call instruction lies before the return address, which may belong
-    // to the next function, or lie behind the mapping.
-    let mapped = modules.find(ip.wrapping_sub(1));
+/// The call instruction lies before the return address, which may belong to
+/// the next function, or lie behind the mapping: `mapped` was looked up so.
+fn locate(ip: u64, mapped: Option<&MappedModule>) -> Location {
     Location {
         ip,
         module: mapped.map(|mapped| (mapped.module.id, ip.wrapping_sub(mapped.bias))),
     }
+}
+
+fn is_free(mapped: &MappedModule, ip: u64) -> bool {
+    let vaddr = ip.wrapping_sub(mapped.bias).wrapping_sub(1);
+    mapped.module.function_at(vaddr).is_some_and(|defined| defined.function.role() == Role::Free)
 }
