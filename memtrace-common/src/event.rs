@@ -219,16 +219,22 @@ pub struct Stack<'a> {
 
 impl<'a> Stack<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let short = DecodeError::Short { length: bytes.len() };
+        let short = DecodeError::Short {
+            length: bytes.len(),
+        };
         let (start, rest) = StackHead::read_from_prefix(bytes).map_err(|_| short)?;
         let bad = DecodeError::BadDepth { depth: start.depth };
         let depth = start.depth as usize;
         if depth > MAX_FRAMES {
             return Err(bad);
         }
-        let (frames, _) = <[U64<NativeEndian>]>::ref_from_prefix_with_elems(rest, depth)
-            .map_err(|_| bad)?;
-        Ok(Self { head: start.head, hash: start.hash, frames })
+        let (frames, _) =
+            <[U64<NativeEndian>]>::ref_from_prefix_with_elems(rest, depth).map_err(|_| bad)?;
+        Ok(Self {
+            head: start.head,
+            hash: start.hash,
+            frames,
+        })
     }
 
     /// Whether the walk stopped before the outermost frame.

@@ -63,24 +63,44 @@ fn offsets() {
 fn numbers_are_unique_and_round_trip() {
     for (index, function) in Function::ALL.iter().enumerate() {
         assert_eq!(Function::from_id(*function as u16), Some(*function));
-        assert!(Function::ALL[..index].iter().all(|other| other.symbol() != function.symbol()));
+        assert!(
+            Function::ALL[..index]
+                .iter()
+                .all(|other| other.symbol() != function.symbol())
+        );
         // Enters and returns are counted at twice the number and one behind.
         assert!((*function as u16) < 64);
     }
     assert_eq!(Function::from_id(0), None);
     for (index, counter) in Counter::ALL.iter().enumerate() {
         assert!((*counter as u32) < COUNTERS);
-        assert!(Counter::ALL[..index].iter().all(|other| *other as u32 != *counter as u32));
+        assert!(
+            Counter::ALL[..index]
+                .iter()
+                .all(|other| *other as u32 != *counter as u32)
+        );
     }
 }
 
 fn head(kind: u16) -> Head {
-    Head { kind, function: 1, pid: 2, tid: 3, flags: 0, time_ns: 4 }
+    Head {
+        kind,
+        function: 1,
+        pid: 2,
+        tid: 3,
+        flags: 0,
+        time_ns: 4,
+    }
 }
 
 #[test]
 fn records_decode_at_any_alignment() {
-    let alloc = Alloc { head: head(EventKind::Alloc as u16), address: 5, size: 6, stack: 7 };
+    let alloc = Alloc {
+        head: head(EventKind::Alloc as u16),
+        address: 5,
+        size: 6,
+        stack: 7,
+    };
     let mut bytes = vec![0xff];
     bytes.extend_from_slice(alloc.as_bytes());
     bytes.extend_from_slice(&[0; 8]);
@@ -89,34 +109,66 @@ fn records_decode_at_any_alignment() {
 
 #[test]
 fn what_is_no_record_is_refused() {
-    let alloc = Alloc { head: head(EventKind::Alloc as u16), address: 5, size: 6, stack: 7 };
+    let alloc = Alloc {
+        head: head(EventKind::Alloc as u16),
+        address: 5,
+        size: 6,
+        stack: 7,
+    };
     let bytes = alloc.as_bytes();
     for length in 0..bytes.len() {
-        assert_eq!(Record::decode(&bytes[..length]), Err(DecodeError::Short { length }));
+        assert_eq!(
+            Record::decode(&bytes[..length]),
+            Err(DecodeError::Short { length })
+        );
     }
     let unknown = head(999);
-    assert_eq!(Record::decode(unknown.as_bytes()), Err(DecodeError::UnknownKind { kind: 999 }));
+    assert_eq!(
+        Record::decode(unknown.as_bytes()),
+        Err(DecodeError::UnknownKind { kind: 999 })
+    );
 }
 
 #[test]
 fn stacks_carry_as_many_frames_as_they_say() {
     let start = StackHead {
-        head: Head { flags: StackFlags::TRUNCATED, ..head(EventKind::Stack as u16) },
+        head: Head {
+            flags: StackFlags::TRUNCATED,
+            ..head(EventKind::Stack as u16)
+        },
         hash: 9,
         depth: 2,
         reserved: 0,
     };
     let mut bytes = start.as_bytes().to_vec();
     bytes.extend_from_slice([10_u64, 11].as_bytes());
-    let Ok(Record::Stack(stack)) = Record::decode(&bytes) else { panic!("no stack") };
+    let Ok(Record::Stack(stack)) = Record::decode(&bytes) else {
+        panic!("no stack")
+    };
     assert_eq!(stack.hash, 9);
     assert!(stack.truncated());
-    assert_eq!(stack.frames.iter().map(|frame| frame.get()).collect::<Vec<_>>(), [10, 11]);
+    assert_eq!(
+        stack
+            .frames
+            .iter()
+            .map(|frame| frame.get())
+            .collect::<Vec<_>>(),
+        [10, 11]
+    );
 
     let claims_more = StackHead { depth: 3, ..start };
     bytes[..size_of::<StackHead>()].copy_from_slice(claims_more.as_bytes());
-    assert_eq!(Record::decode(&bytes), Err(DecodeError::BadDepth { depth: 3 }));
-    let claims_all = StackHead { depth: u32::MAX, ..start };
+    assert_eq!(
+        Record::decode(&bytes),
+        Err(DecodeError::BadDepth { depth: 3 })
+    );
+    let claims_all = StackHead {
+        depth: u32::MAX,
+        ..start
+    };
     bytes[..size_of::<StackHead>()].copy_from_slice(claims_all.as_bytes());
-    assert_eq!(Record::decode(&bytes), Err(DecodeError::BadDepth { depth: u32::MAX }));
+    assert_eq!(
+        Record::decode(&bytes),
+        Err(DecodeError::BadDepth { depth: u32::MAX })
+    );
 }

@@ -72,7 +72,12 @@ fn realloc_enter(ctx: ProbeContext) -> u32 {
 
 #[uprobe]
 fn reallocarray_enter(ctx: ProbeContext) -> u32 {
-    reallocate(&ctx, Function::Reallocarray as u32, arg!(ctx, 1), arg!(ctx, 2))
+    reallocate(
+        &ctx,
+        Function::Reallocarray as u32,
+        arg!(ctx, 1),
+        arg!(ctx, 2),
+    )
 }
 
 /// The old block ends here, not at the return: from inside the call on its
@@ -81,7 +86,10 @@ fn reallocarray_enter(ctx: ProbeContext) -> u32 {
 fn reallocate(ctx: &ProbeContext, function: u32, count: u64, size: u64) -> u32 {
     let old = arg!(ctx, 0);
     if enter(ctx, function, [count, size, old, 0]).is_some() && old != 0 {
-        send(ReallocBegin { head: head(EventKind::ReallocBegin, function), old });
+        send(ReallocBegin {
+            head: head(EventKind::ReallocBegin, function),
+            old,
+        });
     }
     0
 }
@@ -99,7 +107,10 @@ fn free_enter(ctx: ProbeContext) -> u32 {
             return 0;
         }
     }
-    send(Free { head: head(EventKind::Free, function), address });
+    send(Free {
+        head: head(EventKind::Free, function),
+        address,
+    });
     0
 }
 
@@ -129,7 +140,11 @@ fn call_return(ctx: RetProbeContext) -> u32 {
     };
     // Only where a block came of it. In one place, because the verifier
     // follows the walk anew from every place.
-    let stack = if address == 0 { 0 } else { stack::capture(ctx.regs, thread) };
+    let stack = if address == 0 {
+        0
+    } else {
+        stack::capture(ctx.regs, thread)
+    };
     if mapping {
         mapping::returned(thread, result, address, stack);
     } else {
@@ -166,9 +181,20 @@ fn returned(thread: &Thread, address: u64, stack: u64) {
     if function == Function::Realloc as u32 || function == Function::Reallocarray as u32 {
         if address != 0 || old != 0 {
             let head = head(EventKind::ReallocEnd, function);
-            send(ReallocEnd { head, old, address, size, stack });
+            send(ReallocEnd {
+                head,
+                old,
+                address,
+                size,
+                stack,
+            });
         }
     } else if address != 0 {
-        send(Alloc { head: head(EventKind::Alloc, function), address, size, stack });
+        send(Alloc {
+            head: head(EventKind::Alloc, function),
+            address,
+            size,
+            stack,
+        });
     }
 }

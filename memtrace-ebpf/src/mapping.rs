@@ -1,9 +1,6 @@
 //! mmap, munmap and mremap, as the program itself calls them. What an
 //! allocator maps inside its own functions is nested and not seen here.
-use aya_ebpf::{
-    macros::uprobe,
-    programs::ProbeContext,
-};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use memtrace_common::{
     EventKind, Function,
     event::{Map, RemapBegin, RemapEnd, UnmapBegin, UnmapFailed},
@@ -38,7 +35,11 @@ fn munmap_enter(ctx: ProbeContext) -> u32 {
     let (address, length) = (arg!(ctx, 0), arg!(ctx, 1));
     let function = Function::Munmap as u32;
     if enter(&ctx, function, [address, length, 0, 0]).is_some() {
-        send(UnmapBegin { head: head(EventKind::UnmapBegin, function), address, length });
+        send(UnmapBegin {
+            head: head(EventKind::UnmapBegin, function),
+            address,
+            length,
+        });
     }
     0
 }
@@ -48,7 +49,11 @@ fn mremap_enter(ctx: ProbeContext) -> u32 {
     let (old, old_length, length) = (arg!(ctx, 0), arg!(ctx, 1), arg!(ctx, 2));
     let function = Function::Mremap as u32;
     if enter(&ctx, function, [old, old_length, length, arg!(ctx, 3)]).is_some() {
-        send(RemapBegin { head: head(EventKind::RemapBegin, function), old, old_length });
+        send(RemapBegin {
+            head: head(EventKind::RemapBegin, function),
+            old,
+            old_length,
+        });
     }
     0
 }
@@ -61,7 +66,11 @@ pub fn result(thread: &Thread, result: u64) -> u64 {
     if unmaps {
         return 0;
     }
-    if uncounted || result == MAP_FAILED { 0 } else { result }
+    if uncounted || result == MAP_FAILED {
+        0
+    } else {
+        result
+    }
 }
 
 /// One of them returned: `address` as `result` gave it.
@@ -72,7 +81,11 @@ pub fn returned(thread: &Thread, status: u64, address: u64, stack: u64) {
     if function == Function::Munmap as u32 {
         if status as u32 != 0 {
             let head = head(EventKind::UnmapFailed, function);
-            send(UnmapFailed { head, address: first, length: second });
+            send(UnmapFailed {
+                head,
+                address: first,
+                length: second,
+            });
         }
     } else if function == Function::Mremap as u32 {
         send(RemapEnd {
@@ -85,6 +98,11 @@ pub fn returned(thread: &Thread, status: u64, address: u64, stack: u64) {
             keeps_old: u64::from(flags & MREMAP_DONTUNMAP != 0),
         });
     } else if address != 0 {
-        send(Map { head: head(EventKind::Map, function), address, length: first, stack });
+        send(Map {
+            head: head(EventKind::Map, function),
+            address,
+            length: first,
+            stack,
+        });
     }
 }

@@ -28,8 +28,7 @@ pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(128, 0);
 /// Kernel only: the state of each thread that called a traced function,
 /// removed when it ends. Full: `ThreadsFull`.
 #[map]
-pub static THREADS: HashMap<u32, Thread> =
-    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Never written: what a new element of [`THREADS`] starts as.
 #[map]

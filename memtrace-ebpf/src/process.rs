@@ -32,7 +32,9 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
     // SAFETY: the value is not read.
     if unsafe { maps::PROCESSES.get(&pid) }.is_some() {
         let _ = maps::THREADS.remove(&(pid_tgid as u32));
-        send_now(Exec { head: head(EventKind::Exec, 0) });
+        send_now(Exec {
+            head: head(EventKind::Exec, 0),
+        });
     }
     0
 }
@@ -41,6 +43,8 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
 /// debuggers, whenever it has mapped or is about to unmap libraries.
 #[uprobe]
 fn modules_changed(_ctx: ProbeContext) -> u32 {
-    send_now(Modules { head: head(EventKind::Modules, 0) });
+    send_now(Modules {
+        head: head(EventKind::Modules, 0),
+    });
     0
 }

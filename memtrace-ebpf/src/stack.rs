@@ -61,7 +61,12 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     let hash = mix(thread.hash, u64::from(flags));
     let mut head = head(EventKind::Stack, 0);
     head.flags = flags;
-    thread.stack.start = StackHead { head, hash, depth: depth as u32, reserved: 0 };
+    thread.stack.start = StackHead {
+        head,
+        hash,
+        depth: depth as u32,
+        reserved: 0,
+    };
     let cut = match end {
         Step::End => None,
         Step::Next => Some(Counter::StacksTooDeep),
@@ -71,7 +76,10 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     if let Some(reason) = cut {
         count(reason);
         let Registers { ip, sp, fp } = unwind::current(thread);
-        debug!((), "stack cut ({}) at ip {:x} sp {:x} fp {:x}", reason as u32, ip, sp, fp);
+        debug!(
+            (),
+            "stack cut ({}) at ip {:x} sp {:x} fp {:x}", reason as u32, ip, sp, fp
+        );
     }
     send_if_new(thread)
 }
@@ -155,7 +163,11 @@ pub extern "C" fn stack_refill(address: u64) -> u64 {
 #[inline(always)]
 fn fill(thread: &mut Thread, address: u64) -> bool {
     let known = thread.unreadable.wrapping_sub(address);
-    let wanted = if known < STACK_WINDOW as u64 { known } else { STACK_WINDOW as u64 };
+    let wanted = if known < STACK_WINDOW as u64 {
+        known
+    } else {
+        STACK_WINDOW as u64
+    };
     if copy(thread, address, wanted) {
         return true;
     }

@@ -43,7 +43,9 @@ pub fn find() -> Option<&'static mut Thread> {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: elements are removed only when their thread ends, and only the
     // thread itself gets here.
-    maps::THREADS.get_ptr_mut(&tid).map(|thread| unsafe { &mut *thread })
+    maps::THREADS
+        .get_ptr_mut(&tid)
+        .map(|thread| unsafe { &mut *thread })
 }
 
 /// The current thread's state.
@@ -76,7 +78,10 @@ impl Thread {
         }
         // Its stack frame is gone: a longjmp, or no return probe was placed.
         count(Counter::AbandonedCalls);
-        debug!((), "call {} did not return to {:x}", self.function, self.slot);
+        debug!(
+            (),
+            "call {} did not return to {:x}", self.function, self.slot
+        );
         self.slot = 0;
         false
     }

@@ -1,6 +1,8 @@
 //! One step up the stack by unwind tables, or by the frame pointer where
 //! there is no rule.
-use memtrace_common::unwind::{CfaRule, Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow};
+use memtrace_common::unwind::{
+    CfaRule, Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow,
+};
 
 use crate::{maps, stack::word, thread::Thread};
 
@@ -123,7 +125,11 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     // Where a signal struck, the instruction was not a call; one is added so
     // that whoever subtracts one finds it.
     caller = caller.wrapping_add(u64::from(signal));
-    thread.frame = Registers { ip: caller, sp: cfa, fp: caller_fp };
+    thread.frame = Registers {
+        ip: caller,
+        sp: cfa,
+        fp: caller_fp,
+    };
     Step::Next
 }
 
@@ -210,5 +216,9 @@ fn chunk(first: u32, chunks: u32, pc: u32) -> Option<&'static RowChunk> {
         }
     }
     let chunk = maps::ROWS.get(low)?;
-    if chunk.rows[0].pc <= pc { Some(chunk) } else { None }
+    if chunk.rows[0].pc <= pc {
+        Some(chunk)
+    } else {
+        None
+    }
 }

@@ -103,9 +103,8 @@ pub enum Color {
 
 /// Takes the names of [`report::FORMATS`].
 fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
-    PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name)).map(|name| {
-        report::FORMATS.iter().find(|format| format.name == name).unwrap_or(&report::FORMATS[0])
-    })
+    PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name))
+        .map(|name| report::format(&name).unwrap_or(&report::FORMATS[0]))
 }
 
 impl Args {
@@ -124,7 +123,9 @@ impl Args {
         match self.color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Color::Auto => {
+                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
         }
     }
 }

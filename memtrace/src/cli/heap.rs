@@ -22,7 +22,7 @@ use crate::{
     process::launch::{Held, LaunchError},
     report::assemble::{self, Choice, Order},
     session::{self, Session, SessionError, monotonic_ns},
-    symbol::Symbolizer,
+    symbol::{self, Symbolizer},
 };
 
 /// Runs the command and returns the exit status.
@@ -46,7 +46,11 @@ fn options(args: &Args) -> session::Options {
     session::Options {
         proc_root: PathBuf::from("/proc"),
         mappings: !args.no_mmap,
-        log_level: if args.verbose >= 2 { aya_log::Level::Debug as u8 } else { 0 },
+        log_level: if args.verbose >= 2 {
+            aya_log::Level::Debug as u8
+        } else {
+            0
+        },
     }
 }
 
@@ -59,7 +63,14 @@ async fn trace_running(args: &Args, output: Output) -> anyhow::Result<i32> {
     let exits = watch(&session)?;
     session.attach()?;
     announce(&session);
-    let mut run = Run { args, output, session, reader, exits, symbolizer: Symbolizer::new(Default::default()) };
+    let mut run = Run {
+        args,
+        output,
+        session,
+        reader,
+        exits,
+        symbolizer: Symbolizer::new(symbol::Options::default()),
+    };
     run.until_asked(&mut signals).await?;
     Ok(0)
 }
@@ -84,7 +95,14 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
         }
     };
     let exits = watch(&session)?;
-    let mut run = Run { args, output, session, reader, exits, symbolizer: Symbolizer::new(Default::default()) };
+    let mut run = Run {
+        args,
+        output,
+        session,
+        reader,
+        exits,
+        symbolizer: Symbolizer::new(symbol::Options::default()),
+    };
     let asked = run.until_asked(&mut signals).await?;
     drop(run);
     if asked == Some(Asked::Terminate) {
@@ -135,7 +153,11 @@ fn watch(session: &Session) -> Result<Vec<Exit>, SessionError> {
 
 fn announce(session: &Session) {
     for traced in &session.traced {
-        let allocators: Vec<&str> = traced.allocators.iter().map(|(file, _)| file.as_str()).collect();
+        let allocators: Vec<&str> = traced
+            .allocators
+            .iter()
+            .map(|(file, _)| file.as_str())
+            .collect();
         eprint_line(&format!(
             "tracing {} ({}): {} in {}; Ctrl-C ends it with a report",
             traced.target.pid,
@@ -164,8 +186,10 @@ fn log_kernel_side(session: &mut Session, args: &Args) {
     if args.verbose < 2 {
         return;
     }
-    let logger =
-        session.logger().map_err(anyhow::Error::from).and_then(|logger| Ok(readable(logger)?));
+    let logger = session
+        .logger()
+        .map_err(anyhow::Error::from)
+        .and_then(|logger| Ok(readable(logger)?));
     match logger {
         Ok(mut logger) => {
             tokio::spawn(async move {

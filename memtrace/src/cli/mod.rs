@@ -16,7 +16,9 @@ use args::Args;
 /// command, that command's.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
-    let shim = arguments.nth(1).is_some_and(|first| first == launch::SHIM_COMMAND);
+    let shim = arguments
+        .nth(1)
+        .is_some_and(|first| first == launch::SHIM_COMMAND);
     if shim {
         start_logging(0, false);
         let command: Vec<OsString> = arguments.skip(1).collect();
@@ -50,10 +52,19 @@ fn start_logging(verbose: u8, color: bool) {
         // Its own notes on kernels' features are not ours.
         .filter_module("aya", log::LevelFilter::Warn)
         .filter_module("tracing", log::LevelFilter::Off)
-        .write_style(if color { env_logger::WriteStyle::Always } else { env_logger::WriteStyle::Never })
+        .write_style(if color {
+            env_logger::WriteStyle::Always
+        } else {
+            env_logger::WriteStyle::Never
+        })
         .format(|out, record| match record.level() {
             log::Level::Error | log::Level::Info => writeln!(out, "memtrace: {}", record.args()),
-            level => writeln!(out, "memtrace: {}: {}", level.as_str().to_lowercase(), record.args()),
+            level => writeln!(
+                out,
+                "memtrace: {}: {}",
+                level.as_str().to_lowercase(),
+                record.args()
+            ),
         })
         .init();
 }

@@ -26,19 +26,33 @@ impl Output {
         };
         let terminal = args.output.is_none() && io::stdout().is_terminal();
         let width = terminal.then(terminal_width).flatten();
-        let style = Style { color: args.color_report(), ..width.map(Style::terminal).unwrap_or_default() };
-        Ok(Self { writer, name, format: args.format, style })
+        let style = Style {
+            color: args.color_report(),
+            ..width.map(Style::terminal).unwrap_or_default()
+        };
+        Ok(Self {
+            writer,
+            name,
+            format: args.format,
+            style,
+        })
     }
 
     /// Writes one report.
     pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        (self.format.render)(report, &self.style, &mut bytes).context("failed to write the report")?;
-        let written = self.writer.write_all(&bytes).and_then(|()| self.writer.flush());
+        (self.format.render)(report, &self.style, &mut bytes)
+            .context("failed to write the report")?;
+        let written = self
+            .writer
+            .write_all(&bytes)
+            .and_then(|()| self.writer.flush());
         match written {
             // The reader, `head` for example, has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.with_context(|| format!("failed to write the report to {}", self.name)),
+            written => {
+                written.with_context(|| format!("failed to write the report to {}", self.name))
+            }
         }
     }
 }
@@ -50,5 +64,8 @@ fn create(path: &Path) -> anyhow::Result<File> {
 }
 
 fn terminal_width() -> Option<usize> {
-    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
+    rustix::termios::tcgetwinsize(io::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|width| *width > 0)
 }

@@ -52,9 +52,14 @@ impl Exit {
     /// # Errors
     /// There is no such process (any more), or too many open files.
     pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { pidfd: readable(pidfd)? })
+        Ok(Self {
+            pidfd: readable(pidfd)?,
+        })
     }
 
     /// Completes when the process has ended.

@@ -7,7 +7,7 @@ mod rules;
 pub mod site;
 pub mod source;
 pub mod unwind;
-pub mod walk;
+mod walk;
 
 pub use image::{DefinedFunction, Image, Machine, Segment};
 pub use site::{Need, Site, choose};

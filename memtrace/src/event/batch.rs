@@ -31,7 +31,9 @@ impl BatchBuilder {
 
     /// All records since the last call.
     pub fn take(&mut self) -> Batch {
-        Batch { bytes: self.bytes.split().freeze() }
+        Batch {
+            bytes: self.bytes.split().freeze(),
+        }
     }
 }
 
@@ -50,7 +52,9 @@ impl Batch {
             let length = u32::from_ne_bytes(*length) as usize;
             let Some((record, behind)) = behind.split_at_checked(length) else {
                 rest = &[];
-                return Some(Err(DecodeError::Short { length: behind.len() }));
+                return Some(Err(DecodeError::Short {
+                    length: behind.len(),
+                }));
             };
             rest = behind;
             Some(Record::decode(record))

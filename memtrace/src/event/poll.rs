@@ -9,7 +9,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 ///
 /// # Errors
 /// It cannot be polled.
-#[expect(deprecated, reason = "tokio's replacement is unsafe; the condition above is what it asks for")]
+#[expect(
+    deprecated,
+    reason = "tokio's replacement is unsafe; the condition above is what it asks for"
+)]
 pub fn readable<T: AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(owner, Interest::READABLE)
 }

@@ -39,7 +39,10 @@ impl Reader {
         let (sender, batches) = mpsc::channel(BATCHES);
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(read(ring, sender, stopped));
-        Ok(Self { batches, stop: Some(stop) })
+        Ok(Self {
+            batches,
+            stop: Some(stop),
+        })
     }
 
     /// The next batch; `None` after [`Reader::stop`] when all that was in the

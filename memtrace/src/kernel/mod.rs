@@ -5,13 +5,18 @@ use std::io;
 
 /// The programs that watch processes, with the raw tracepoint of each. These
 /// are in every kernel since 3.4 (`include/trace/events/sched.h`).
-pub const PROCESS_TRACEPOINTS: &[(&str, &str)] =
-    &[("thread_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
+pub const PROCESS_TRACEPOINTS: &[(&str, &str)] = &[
+    ("thread_exit", "sched_process_exit"),
+    ("process_exec", "sched_process_exec"),
+];
 
 /// The running kernel's version, as far as it says: distributions carry newer
 /// features back, so this decides costs, never what is possible.
 pub fn version() -> uprobe::Version {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     parse_version(&release).unwrap_or((0, 0))
 }
 

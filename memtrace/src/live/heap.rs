@@ -1,5 +1,5 @@
 //! The blocks of one process's allocators, by address.
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 
 use super::{Item, SiteId, Totals};
 
@@ -39,7 +39,14 @@ impl Heap {
         now_ns: u64,
         totals: &mut Totals,
     ) {
-        let before = self.blocks.insert(address, Block { size, site, born: ticks(now_ns) });
+        let before = self.blocks.insert(
+            address,
+            Block {
+                size,
+                site,
+                born: ticks(now_ns),
+            },
+        );
         // No allocator hands out a block twice: the first one's free was not
         // seen.
         if let Some(lost) = before {
@@ -57,15 +64,27 @@ impl Heap {
 
     /// Takes the block out, since its address may be handed out again before
     /// the call returns, and keeps it in case the call fails.
-    pub(super) fn begin_realloc(&mut self, tid: u32, old: u64) {
+    pub(super) fn begin_realloc(&mut self, tid: u32, old: u64, totals: &mut Totals) {
         let block = self.blocks.remove(&old);
-        self.reallocating.insert(tid, (old, block));
+        let before = self.reallocating.insert(tid, (old, block));
+        // A thread makes one call at a time: how the one before ended was
+        // lost. Most succeed.
+        if let Some((_, Some(lost))) = before {
+            totals.freed(lost.size, 1);
+        }
     }
 
     /// The call failed: the old block is still there.
-    pub(super) fn cancel_realloc(&mut self, tid: u32) {
-        if let Some((address, Some(block))) = self.reallocating.remove(&tid) {
-            self.blocks.insert(address, block);
+    pub(super) fn cancel_realloc(&mut self, tid: u32, totals: &mut Totals) {
+        let Some((address, Some(block))) = self.reallocating.remove(&tid) else {
+            return;
+        };
+        match self.blocks.entry(address) {
+            Entry::Vacant(place) => {
+                place.insert(block);
+            }
+            // Somebody else's by now: events were lost in between.
+            Entry::Occupied(_) => totals.freed(block.size, 1),
         }
     }
 
@@ -81,7 +100,10 @@ impl Heap {
     /// All that is outstanding, also what is being reallocated right now.
     pub(super) fn items(&self, now_ns: u64) -> impl Iterator<Item = Item> {
         let now = ticks(now_ns);
-        let held = self.reallocating.values().filter_map(|(_, block)| block.as_ref());
+        let held = self
+            .reallocating
+            .values()
+            .filter_map(|(_, block)| block.as_ref());
         self.blocks.values().chain(held).map(move |block| Item {
             site: block.site,
             bytes: block.size,

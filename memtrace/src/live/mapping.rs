@@ -44,11 +44,21 @@ impl Mappings {
         born_ns: u64,
         totals: &mut Totals,
     ) {
-        let Some(end) = start.checked_add(length) else { return };
+        let Some(end) = start.checked_add(length) else {
+            return;
+        };
         self.cut(start, end, totals);
         self.next_origin += 1;
         let origin = self.next_origin;
-        self.pieces.insert(start, Piece { end, site, born_ns, origin });
+        self.pieces.insert(
+            start,
+            Piece {
+                end,
+                site,
+                born_ns,
+                origin,
+            },
+        );
     }
 
     /// Takes a range away, to be given back if the call fails.
@@ -65,6 +75,10 @@ impl Mappings {
     /// The thread's last unmapping failed: the pages are still there.
     pub(super) fn cancel_unmap(&mut self, tid: u32, totals: &mut Totals) {
         for (start, piece) in self.unmapping.remove(&tid).unwrap_or_default() {
+            // Where something else is by now, events were lost in between.
+            if self.touched(start, piece.end).next().is_some() {
+                continue;
+            }
             totals.freed_bytes -= piece.end - start;
             if self.has(piece.origin) {
                 *self.split.entry(piece.origin).or_insert(1) += 1;
@@ -73,6 +87,16 @@ impl Mappings {
             }
             self.pieces.insert(start, piece);
         }
+    }
+
+    /// The pieces that a range touches.
+    fn touched(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, Piece)> {
+        let before = self.pieces.range(..start).next_back();
+        let first = before.map_or(start, |(at, _)| *at);
+        self.pieces
+            .range(first..end)
+            .filter(move |(_, piece)| piece.end > start)
+            .map(|(at, piece)| (*at, *piece))
     }
 
     /// Whether any piece of a mapping is left.
@@ -85,19 +109,19 @@ impl Mappings {
         if start >= end {
             return Vec::new();
         }
-        let first = self.pieces.range(..start).next_back().map_or(start, |(at, _)| *at);
-        let touched: Vec<(u64, Piece)> = self
-            .pieces
-            .range(first..end)
-            .filter(|(_, piece)| piece.end > start)
-            .map(|(at, piece)| (*at, *piece))
-            .collect();
+        let touched: Vec<(u64, Piece)> = self.touched(start, end).collect();
         let mut taken = Vec::new();
         for (at, piece) in touched {
             self.pieces.remove(&at);
             let mut left = 0;
             if at < start {
-                self.pieces.insert(at, Piece { end: start, ..piece });
+                self.pieces.insert(
+                    at,
+                    Piece {
+                        end: start,
+                        ..piece
+                    },
+                );
                 left += 1;
             }
             if piece.end > end {

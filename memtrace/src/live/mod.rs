@@ -75,7 +75,11 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { min_size: 0, max_size: u64::MAX, older_than_ns: 0 }
+        Self {
+            min_size: 0,
+            max_size: u64::MAX,
+            older_than_ns: 0,
+        }
     }
 }
 
@@ -134,7 +138,9 @@ impl Live {
             Record::Alloc(event) => {
                 let site = self.allocated(pid, head.function, event.stack, event.size);
                 let process = self.processes.entry(pid).or_default();
-                process.heap.insert(event.address, event.size, site, now, &mut self.totals);
+                process
+                    .heap
+                    .insert(event.address, event.size, site, now, &mut self.totals);
             }
             Record::Free(event) => {
                 let process = self.processes.entry(pid).or_default();
@@ -142,19 +148,21 @@ impl Live {
             }
             Record::ReallocBegin(event) => {
                 let process = self.processes.entry(pid).or_default();
-                process.heap.begin_realloc(tid, event.old);
+                process.heap.begin_realloc(tid, event.old, &mut self.totals);
             }
             Record::ReallocEnd(event) => {
                 let heap = &mut self.processes.entry(pid).or_default().heap;
                 if event.address == 0 && event.size != 0 {
-                    heap.cancel_realloc(tid);
+                    heap.cancel_realloc(tid, &mut self.totals);
                     return;
                 }
                 heap.end_realloc(tid, event.old, &mut self.totals);
                 if event.address != 0 {
                     let site = self.allocated(pid, head.function, event.stack, event.size);
                     let process = self.processes.entry(pid).or_default();
-                    process.heap.insert(event.address, event.size, site, now, &mut self.totals);
+                    process
+                        .heap
+                        .insert(event.address, event.size, site, now, &mut self.totals);
                 }
             }
             Record::Map(event) => {
@@ -202,10 +210,18 @@ impl Live {
     }
 
     fn allocated(&mut self, pid: u32, function: u16, stack: u64, bytes: u64) -> SiteId {
-        let key = SiteKey { pid, function, stack };
+        let key = SiteKey {
+            pid,
+            function,
+            stack,
+        };
         let sites = &mut self.sites;
         let id = *self.site_ids.entry(key).or_insert_with(|| {
-            sites.push(Site { key, allocated_bytes: 0, allocated_count: 0 });
+            sites.push(Site {
+                key,
+                allocated_bytes: 0,
+                allocated_count: 0,
+            });
             // 2³² sites would take 100 GB; the process is gone before.
             SiteId::try_from(sites.len() - 1).unwrap_or(SiteId::MAX)
         });
@@ -228,7 +244,13 @@ impl Live {
         let mut sums: Vec<Outstanding> = self
             .sites
             .iter()
-            .map(|site| Outstanding { site: *site, bytes: 0, count: 0, oldest_ns: 0, newest_ns: u64::MAX })
+            .map(|site| Outstanding {
+                site: *site,
+                bytes: 0,
+                count: 0,
+                oldest_ns: 0,
+                newest_ns: u64::MAX,
+            })
             .collect();
         let items = self
             .processes

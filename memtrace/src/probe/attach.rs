@@ -32,7 +32,9 @@ pub enum AttachError {
         module: String,
     },
     /// Anything else.
-    #[error("cannot probe {label} in {module} at {offset:#x}: {reason}; does this kernel have uprobes (CONFIG_UPROBE_EVENTS)?")]
+    #[error(
+        "cannot probe {label} in {module} at {offset:#x}: {reason}; does this kernel have uprobes (CONFIG_UPROBE_EVENTS)?"
+    )]
     Failed {
         /// What.
         label: String,
@@ -48,7 +50,7 @@ pub enum AttachError {
 /// What holds probes in place.
 enum Link {
     /// One perf event's uprobe.
-    Perf(UProbeLink),
+    Perf(#[expect(dead_code, reason = "held to be closed")] UProbeLink),
     /// A program's places in a file; closing it takes them out.
     Multi(#[expect(dead_code, reason = "held to be closed")] OwnedFd),
 }
@@ -76,12 +78,14 @@ impl Attached {
     ) -> Result<(), AttachError> {
         if programs.multi.is_some() {
             for group in groups(&plan.attachments) {
-                self.links.push(Link::Multi(attach_group(programs, &group, pid)?));
+                self.links
+                    .push(Link::Multi(attach_group(programs, &group, pid)?));
                 self.probes += group.len();
             }
         } else {
             for attachment in &plan.attachments {
-                self.links.push(Link::Perf(attach_one(programs, attachment, pid)?));
+                self.links
+                    .push(Link::Perf(attach_one(programs, attachment, pid)?));
                 self.probes += 1;
             }
         }
@@ -117,8 +121,9 @@ impl Drop for Attached {
 /// without its return leaves a call open.
 fn groups(attachments: &[Attachment]) -> Vec<Vec<&Attachment>> {
     let mut groups: Vec<Vec<&Attachment>> = Vec::new();
-    let (returns, others): (Vec<_>, Vec<_>) =
-        attachments.iter().partition(|attachment| attachment.program == RETURN_PROGRAM);
+    let (returns, others): (Vec<_>, Vec<_>) = attachments
+        .iter()
+        .partition(|attachment| attachment.program == RETURN_PROGRAM);
     for attachment in returns.into_iter().chain(others) {
         let same = |group: &&mut Vec<&Attachment>| {
             group.first().is_some_and(|first| {
@@ -141,9 +146,14 @@ fn attach_group(
     let (Some(first), Some(multi)) = (group.first(), &programs.multi) else {
         unreachable!("groups are not empty and are made for uprobe-multi only")
     };
-    let offsets: Vec<u64> = group.iter().map(|attachment| attachment.file_offset).collect();
+    let offsets: Vec<u64> = group
+        .iter()
+        .map(|attachment| attachment.file_offset)
+        .collect();
     let link = multi.link(first.program, &first.module.open_path, &offsets, pid);
-    group.iter().for_each(|attachment| log_place(attachment));
+    for attachment in group {
+        log_place(attachment);
+    }
     link.map_err(|error| explain(first, pid, error.raw_os_error(), error.to_string()))
 }
 
@@ -153,7 +163,10 @@ fn attach_one(
     pid: u32,
 ) -> Result<UProbeLink, AttachError> {
     let Some(Program::UProbe(uprobe)) = programs.ebpf.program_mut(attachment.program) else {
-        let reason = format!("the eBPF object has no uprobe program {}", attachment.program);
+        let reason = format!(
+            "the eBPF object has no uprobe program {}",
+            attachment.program
+        );
         return Err(explain(attachment, pid, None, reason));
     };
     let scope = NonZeroU32::new(pid).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
@@ -166,7 +179,13 @@ fn attach_one(
 }
 
 fn log_place(attachment: &Attachment) {
-    let Attachment { module, file_offset, label, emulated, .. } = attachment;
+    let Attachment {
+        module,
+        file_offset,
+        label,
+        emulated,
+        ..
+    } = attachment;
     log::debug!(
         "{label} in {} at {file_offset:#x}{}",
         module.path.display(),
@@ -180,7 +199,12 @@ fn explain(attachment: &Attachment, pid: u32, code: Option<i32>, reason: String)
     match code {
         Some(nix::libc::ESRCH) => AttachError::Gone { pid },
         Some(nix::libc::EINVAL) => AttachError::Conflict { label, module },
-        _ => AttachError::Failed { label, module, offset: attachment.file_offset, reason },
+        _ => AttachError::Failed {
+            label,
+            module,
+            offset: attachment.file_offset,
+            reason,
+        },
     }
 }
 

@@ -13,7 +13,10 @@ pub struct Counters {
 impl Counters {
     /// Opens the maps; once.
     pub fn open(programs: &mut Programs) -> Result<Self, LoadError> {
-        Ok(Self { counters: programs.per_cpu("COUNTERS")?, calls: programs.per_cpu("CALLS")? })
+        Ok(Self {
+            counters: programs.per_cpu("COUNTERS")?,
+            calls: programs.per_cpu("CALLS")?,
+        })
     }
 
     /// One counter, over all CPUs.

@@ -33,6 +33,9 @@ const CMD_BTF_LOAD: i64 = 18;
 const CMD_LINK_CREATE: i64 = 28;
 const UPROBE_MULTI_RETURN: u32 = 1;
 
+/// As often as libbpf tries.
+const LOAD_TRIES: u32 = 5;
+
 /// The uprobe programs of the object, loaded for uprobe-multi.
 pub(super) struct MultiPrograms {
     programs: HashMap<String, Loaded>,
@@ -106,13 +109,23 @@ struct LinkCreate {
 /// length that goes with it, until the call returns.
 unsafe fn bpf(command: i64, attributes: &(impl IntoBytes + Immutable)) -> io::Result<OwnedFd> {
     let bytes = attributes.as_bytes();
-    // SAFETY: the kernel reads `bytes`, and what its addresses name, which is
-    // the caller's promise; it writes nothing, no log being asked for.
-    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_bpf, command, bytes.as_ptr(), bytes.len()) };
-    match RawFd::try_from(fd) {
-        // SAFETY: a descriptor that the kernel has just made for this call.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
+    let mut tries = 0;
+    loop {
+        // SAFETY: the kernel reads `bytes`, and what its addresses name, which
+        // is the caller's promise; it writes nothing, no log being asked for.
+        let fd =
+            unsafe { nix::libc::syscall(nix::libc::SYS_bpf, command, bytes.as_ptr(), bytes.len()) };
+        match RawFd::try_from(fd) {
+            // SAFETY: a descriptor that the kernel has just made for this call.
+            Ok(fd) if fd >= 0 => return Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => {}
+        }
+        // The verifier gives up when a signal comes, Ctrl-C for example.
+        let error = io::Error::last_os_error();
+        tries += 1;
+        if error.kind() != io::ErrorKind::WouldBlock || tries == LOAD_TRIES {
+            return Err(error);
+        }
     }
 }
 
@@ -139,8 +152,11 @@ impl MultiPrograms {
             .map_err(io::Error::other)?
             .ok_or(io::ErrorKind::Unsupported)?
             .to_bytes();
-        let attributes =
-            BtfLoad { btf: address(&btf), btf_size: length(btf.len()), ..BtfLoad::default() };
+        let attributes = BtfLoad {
+            btf: address(&btf),
+            btf_size: length(btf.len()),
+            ..BtfLoad::default()
+        };
         // SAFETY: `btf` lives until the end of the function.
         let btf = unsafe { bpf(CMD_BTF_LOAD, &attributes) }?;
 
@@ -149,8 +165,14 @@ impl MultiPrograms {
             let fd = descriptor(map)?;
             Some((name, fd.as_raw_fd(), definitions.get(name)?))
         });
-        let sections = object.functions.keys().map(|(section, _)| *section).collect();
-        object.relocate_maps(maps, &sections).map_err(io::Error::other)?;
+        let sections = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        object
+            .relocate_maps(maps, &sections)
+            .map_err(io::Error::other)?;
         object.relocate_calls(&sections).map_err(io::Error::other)?;
         object.sanitize_functions(features);
 
@@ -202,8 +224,10 @@ fn load_one(
     program: &aya_obj::Program,
     btf: BorrowedFd<'_>,
 ) -> io::Result<OwnedFd> {
-    let function =
-        object.functions.get(&program.function_key()).ok_or(io::ErrorKind::InvalidData)?;
+    let function = object
+        .functions
+        .get(&program.function_key())
+        .ok_or(io::ErrorKind::InvalidData)?;
     let mut prog_name = [0; 16];
     let shown = name.len().min(prog_name.len() - 1);
     prog_name[..shown].copy_from_slice(&name.as_bytes()[..shown]);

@@ -45,7 +45,9 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The verifier refused a program.
-    #[error("the kernel's verifier refuses the program {program}: {reason}; this is a bug in memtrace, please report it with the output of `uname -r` and of -vv")]
+    #[error(
+        "the kernel's verifier refuses the program {program}: {reason}; this is a bug in memtrace, please report it with the output of `uname -r` and of -vv"
+    )]
     Refused {
         /// Which.
         program: String,
@@ -92,11 +94,20 @@ impl Programs {
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .map_err(why_not_loaded)?;
-        let multi = if multi { MultiPrograms::load(OBJECT, &ebpf) } else { Err(io::ErrorKind::Unsupported.into()) };
+        let multi = if multi {
+            MultiPrograms::load(OBJECT, &ebpf)
+        } else {
+            Err(io::ErrorKind::Unsupported.into())
+        };
         if let Err(reason) = &multi {
-            log::debug!("no uprobe-multi ({reason}): using perf events, which take longer to detach");
+            log::debug!(
+                "no uprobe-multi ({reason}): using perf events, which take longer to detach"
+            );
         }
-        let mut programs = Self { ebpf, multi: multi.ok() };
+        let mut programs = Self {
+            ebpf,
+            multi: multi.ok(),
+        };
         programs.load_all()?;
         Ok(programs)
     }
@@ -118,10 +129,12 @@ impl Programs {
     pub fn watch_processes(&mut self) -> Result<(), LoadError> {
         for (name, tracepoint) in crate::kernel::PROCESS_TRACEPOINTS {
             if let Some(Program::RawTracePoint(program)) = self.ebpf.program_mut(name) {
-                program.attach(tracepoint).map_err(|source| LoadError::Tracepoint {
-                    program: (*name).to_owned(),
-                    source,
-                })?;
+                program
+                    .attach(tracepoint)
+                    .map_err(|source| LoadError::Tracepoint {
+                        program: (*name).to_owned(),
+                        source,
+                    })?;
             }
         }
         Ok(())
@@ -130,27 +143,45 @@ impl Programs {
     /// The ring buffer; once.
     pub fn ring(&mut self) -> Result<RingBuf<MapData>, LoadError> {
         let name = "EVENTS";
-        self.take(name).and_then(|map| RingBuf::try_from(map).map_err(|source| LoadError::Map { name, source }))
+        self.take(name).and_then(|map| {
+            RingBuf::try_from(map).map_err(|source| LoadError::Map { name, source })
+        })
     }
 
-    pub(super) fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<MapData, T>, LoadError> {
-        self.take(name).and_then(|map| Array::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    pub(super) fn array<T: Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Array<MapData, T>, LoadError> {
+        self.take(name)
+            .and_then(|map| Array::try_from(map).map_err(|source| LoadError::Map { name, source }))
     }
 
     pub(super) fn hash<K: Pod, V: Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, LoadError> {
-        self.take(name).and_then(|map| HashMap::try_from(map).map_err(|source| LoadError::Map { name, source }))
+        self.take(name).and_then(|map| {
+            HashMap::try_from(map).map_err(|source| LoadError::Map { name, source })
+        })
     }
 
-    pub(super) fn per_cpu(&mut self, name: &'static str) -> Result<PerCpuArray<MapData, u64>, LoadError> {
-        self.take(name).and_then(|map| PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name, source }))
+    pub(super) fn per_cpu(
+        &mut self,
+        name: &'static str,
+    ) -> Result<PerCpuArray<MapData, u64>, LoadError> {
+        self.take(name).and_then(|map| {
+            PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name, source })
+        })
     }
 
     fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, LoadError> {
-        let missing = || MapError::InvalidName { name: name.to_owned() };
-        self.ebpf.take_map(name).ok_or_else(|| LoadError::Map { name, source: missing() })
+        let missing = || MapError::InvalidName {
+            name: name.to_owned(),
+        };
+        self.ebpf.take_map(name).ok_or_else(|| LoadError::Map {
+            name,
+            source: missing(),
+        })
     }
 
     /// The aya-log reader of the kernel side's diagnostics.
@@ -172,9 +203,14 @@ impl Programs {
 
 fn why_not_loaded(error: EbpfError) -> LoadError {
     let explained = match &error {
-        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-            explain(io_error, if name == "EVENTS" { "BPF ring buffer" } else { "BPF map of the needed kind" })
-        }
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => explain(
+            io_error,
+            if name == "EVENTS" {
+                "BPF ring buffer"
+            } else {
+                "BPF map of the needed kind"
+            },
+        ),
         _ => None,
     };
     explained.unwrap_or(LoadError::Object(error))
@@ -185,15 +221,28 @@ fn explain(source: &io::Error, what: &'static str) -> Option<LoadError> {
     let again = io::Error::from_raw_os_error(source.raw_os_error()?);
     match source.raw_os_error()? {
         nix::libc::EPERM | nix::libc::EACCES => Some(LoadError::NotPermitted { source: again }),
-        nix::libc::ENOSYS => Some(LoadError::NoSupport { what: "bpf system call", source: again }),
-        nix::libc::EINVAL => Some(LoadError::NoSupport { what, source: again }),
+        nix::libc::ENOSYS => Some(LoadError::NoSupport {
+            what: "bpf system call",
+            source: again,
+        }),
+        nix::libc::EINVAL => Some(LoadError::NoSupport {
+            what,
+            source: again,
+        }),
         _ => None,
     }
 }
 
 fn refused(name: &str, error: ProgramError) -> LoadError {
-    let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return LoadError::Refused { program: name.to_owned(), reason: error.to_string() };
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return LoadError::Refused {
+            program: name.to_owned(),
+            reason: error.to_string(),
+        };
     };
     if let Some(nix::libc::EPERM | nix::libc::ENOSYS) = io_error.raw_os_error()
         && let Some(explained) = explain(&io_error, "bpf system call")
@@ -206,7 +255,18 @@ fn refused(name: &str, error: ProgramError) -> LoadError {
     let reason = log
         .lines()
         .rev()
-        .find(|line| !line.is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time") && !line.starts_with("stack depth"))
-        .map_or_else(|| io_error.to_string(), |line| format!("{io_error}: {line}"));
-    LoadError::Refused { program: name.to_owned(), reason }
+        .find(|line| {
+            !line.is_empty()
+                && !line.starts_with("processed ")
+                && !line.starts_with("verification time")
+                && !line.starts_with("stack depth")
+        })
+        .map_or_else(
+            || io_error.to_string(),
+            |line| format!("{io_error}: {line}"),
+        );
+    LoadError::Refused {
+        program: name.to_owned(),
+        reason,
+    }
 }

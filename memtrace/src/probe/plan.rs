@@ -68,8 +68,20 @@ pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
     let mut allocators = Vec::new();
     for module in modules.files() {
         let Ok(image) = &module.image else { continue };
-        if let Some(offset) = image.symbol(MODULES_SYMBOL).and_then(|at| image.file_offset(at)) {
-            chosen.push((0, vec![attachment(module, MODULES_PROGRAM, offset, MODULES_SYMBOL, false)]));
+        if let Some(offset) = image
+            .symbol(MODULES_SYMBOL)
+            .and_then(|at| image.file_offset(at))
+        {
+            chosen.push((
+                0,
+                vec![attachment(
+                    module,
+                    MODULES_PROGRAM,
+                    offset,
+                    MODULES_SYMBOL,
+                    false,
+                )],
+            ));
         }
         if is_bootstrap_linker(module) {
             continue;
@@ -80,7 +92,9 @@ pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
             if is_mapping(role) && !mappings {
                 continue;
             }
-            let Some(programs) = probe(module, defined, emulated) else { continue };
+            let Some(programs) = probe(module, defined, emulated) else {
+                continue;
+            };
             if !is_mapping(role) {
                 names.push(defined.function.symbol());
             }
@@ -91,7 +105,13 @@ pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
         }
     }
     chosen.sort_by_key(|(rank, _)| *rank);
-    Plan { attachments: chosen.into_iter().flat_map(|(_, programs)| programs).collect(), allocators }
+    Plan {
+        attachments: chosen
+            .into_iter()
+            .flat_map(|(_, programs)| programs)
+            .collect(),
+        allocators,
+    }
 }
 
 /// glibc's dynamic linker has a malloc of its own for the time before libc is
@@ -105,7 +125,11 @@ fn probe(
     defined: &DefinedFunction,
     emulated: Emulated,
 ) -> Option<Vec<Attachment>> {
-    let DefinedFunction { function, vaddr, size } = *defined;
+    let DefinedFunction {
+        function,
+        vaddr,
+        size,
+    } = *defined;
     let image = module.image.as_ref().ok()?;
     let length = if size == 0 { UNSIZED_BYTES } else { size };
     let role = function.role();
@@ -115,7 +139,11 @@ fn probe(
         entry_stack: returns,
         skip_null: role == Role::Free,
     };
-    let emulated = if image.machine() == Machine::X86_64 { emulated } else { Emulated::NONE };
+    let emulated = if image.machine() == Machine::X86_64 {
+        emulated
+    } else {
+        Emulated::NONE
+    };
     let code = image.code(vaddr, length).unwrap_or_default();
     let site = choose(&code, vaddr, need, emulated);
     let offset = image.file_offset(vaddr.checked_add(site.offset)?)?;
@@ -124,9 +152,21 @@ fn probe(
     if returns {
         // The return first: an entry without it would leave a call open.
         let label = format!("{symbol} (return)");
-        programs.push(attachment(module, RETURN_PROGRAM, offset, &label, site.emulated));
+        programs.push(attachment(
+            module,
+            RETURN_PROGRAM,
+            offset,
+            &label,
+            site.emulated,
+        ));
     }
-    programs.push(attachment(module, function.enter_program(), offset, symbol, site.emulated));
+    programs.push(attachment(
+        module,
+        function.enter_program(),
+        offset,
+        symbol,
+        site.emulated,
+    ));
     Some(programs)
 }
 
@@ -137,6 +177,11 @@ fn attachment(
     label: &str,
     emulated: bool,
 ) -> Attachment {
-    Attachment { program, module: Arc::clone(module), file_offset, label: label.to_owned(), emulated }
+    Attachment {
+        program,
+        module: Arc::clone(module),
+        file_offset,
+        label: label.to_owned(),
+        emulated,
+    }
 }
-

@@ -24,12 +24,15 @@ pub struct Tables {
     next_mapping: u32,
 }
 
+/// Unwind tables by module.
+pub type ModuleTables = HashMap<ModuleId, UnwindTable>;
+
 /// Room for modules that are loaded later: half a million rows, 4 MiB.
 const SPARE_CHUNKS: usize = 1024;
 
 /// Builds the tables of all modules that have one.
-pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> HashMap<ModuleId, UnwindTable> {
-    let mut tables = HashMap::new();
+pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> ModuleTables {
+    let mut tables = ModuleTables::new();
     for module in modules {
         let Ok(image) = &module.image else { continue };
         match UnwindTable::build(image) {
@@ -46,8 +49,11 @@ pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> HashMap<ModuleId,
 }
 
 /// Chunks that these tables need, with room for more.
-pub fn chunks_for(tables: &HashMap<ModuleId, UnwindTable>) -> u32 {
-    let needed: usize = tables.values().map(|table| table.rows.len().div_ceil(ROWS_PER_CHUNK)).sum();
+pub fn chunks_for(tables: &ModuleTables) -> u32 {
+    let needed: usize = tables
+        .values()
+        .map(|table| table.rows.len().div_ceil(ROWS_PER_CHUNK))
+        .sum();
     u32::try_from(needed + SPARE_CHUNKS).unwrap_or(u32::MAX)
 }
 
@@ -70,22 +76,28 @@ impl Tables {
     }
 
     /// Hands tables over that the kernel does not have yet.
-    pub fn load(&mut self, tables: &HashMap<ModuleId, UnwindTable>) {
+    pub fn load(&mut self, tables: &ModuleTables) {
         for (id, table) in tables {
             if !self.loaded.contains_key(id)
                 && let Err(error) = self.load_one(*id, table)
             {
-                log::warn!("no room for the unwind table of a module, using frame pointers: {error}");
+                log::warn!(
+                    "no room for the unwind table of a module, using frame pointers: {error}"
+                );
             }
         }
     }
 
     fn load_one(&mut self, id: ModuleId, table: &UnwindTable) -> Result<(), MapError> {
-        let Some(last) = table.rows.last() else { return Ok(()) };
+        let Some(last) = table.rows.last() else {
+            return Ok(());
+        };
         let first = self.next_chunk;
         let mut next = first;
         for part in table.rows.chunks(ROWS_PER_CHUNK) {
-            let mut chunk = RowChunk { rows: [*last; ROWS_PER_CHUNK] };
+            let mut chunk = RowChunk {
+                rows: [*last; ROWS_PER_CHUNK],
+            };
             chunk.rows[..part.len()].copy_from_slice(part);
             // Rows behind the last must not begin before it.
             let end = part.last().copied().unwrap_or(*last);
@@ -104,9 +116,19 @@ impl Tables {
         let mappings: Vec<Mapping> = modules
             .iter()
             .map(|mapped| {
-                let (first_chunk, chunks) = self.loaded.get(&mapped.module.id).copied().unwrap_or((0, 0));
+                let (first_chunk, chunks) = self
+                    .loaded
+                    .get(&mapped.module.id)
+                    .copied()
+                    .unwrap_or((0, 0));
                 let (start, end, bias) = (mapped.start, mapped.end, mapped.bias);
-                Mapping { start, end, bias, first_chunk, chunks }
+                Mapping {
+                    start,
+                    end,
+                    bias,
+                    first_chunk,
+                    chunks,
+                }
             })
             .collect();
         let count = u32::try_from(mappings.len()).unwrap_or(u32::MAX);
@@ -120,7 +142,8 @@ impl Tables {
             self.mappings.set(index, Wire(mapping), 0)?;
         }
         self.next_mapping = first + count;
-        self.processes.insert(pid, Wire(ProcessMappings { first, count }), 0)
+        self.processes
+            .insert(pid, Wire(ProcessMappings { first, count }), 0)
     }
 
     /// The process is not traced any more.

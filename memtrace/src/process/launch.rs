@@ -1,12 +1,7 @@
 //! Starts a program so that its very first instruction is traced: the child
 //! is held (by ptrace) while its executable and its libraries are mapped, and
 //! let go where the executable itself begins.
-use std::{
-    ffi::OsString,
-    io,
-    os::unix::process::CommandExt,
-    process::Command,
-};
+use std::{ffi::OsString, io, os::unix::process::CommandExt, process::Command};
 
 use nix::{
     errno::Errno,
@@ -51,7 +46,10 @@ pub enum LaunchError {
 }
 
 fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> LaunchError {
-    move |source| LaunchError::System { what, source: source.into() }
+    move |source| LaunchError::System {
+        what,
+        source: source.into(),
+    }
 }
 
 /// A child that is held by ptrace. Dropped or not released, it goes on when
@@ -114,8 +112,13 @@ impl Held {
             what: "reading its auxiliary vector",
             source: io::Error::other(e),
         })?;
-        let entry = process.auxv().ok().and_then(|auxv| auxv.get(&AT_ENTRY).copied());
-        let breakpoint = entry.map(|entry| Breakpoint::set(self.pid, entry)).transpose()?;
+        let entry = process
+            .auxv()
+            .ok()
+            .and_then(|auxv| auxv.get(&AT_ENTRY).copied());
+        let breakpoint = entry
+            .map(|entry| Breakpoint::set(self.pid, entry))
+            .transpose()?;
         let Some(breakpoint) = breakpoint else {
             return ptrace::detach(self.pid, None).map_err(failed("PTRACE_DETACH"));
         };
@@ -123,11 +126,7 @@ impl Held {
         loop {
             ptrace::syscall(self.pid, signal.take()).map_err(failed("PTRACE_SYSCALL"))?;
             match self.wait()? {
-                WaitStatus::PtraceSyscall(_) => {
-                    if returned_from_mapping_code(self.pid) {
-                        mapped();
-                    }
-                }
+                WaitStatus::PtraceSyscall(_) if returned_from_mapping_code(self.pid) => mapped(),
                 WaitStatus::Stopped(_, Signal::SIGTRAP) if breakpoint.was_hit(self.pid) => {
                     breakpoint.clear(self.pid)?;
                     mapped();
@@ -185,7 +184,9 @@ fn returned_from_mapping_code(pid: Pid) -> bool {
 /// The child's side: waits to be held, becomes the invoking user, and runs
 /// the program. Returns only if that failed.
 pub fn shim(command: &[OsString]) -> i32 {
-    let Some((program, arguments)) = command.split_first() else { return 2 };
+    let Some((program, arguments)) = command.split_first() else {
+        return 2;
+    };
     let prepared = ptrace::traceme()
         .and_then(|()| raise(Signal::SIGSTOP))
         .map_err(io::Error::from)
@@ -194,13 +195,20 @@ pub fn shim(command: &[OsString]) -> i32 {
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     };
-    log::error!("cannot run {}: {error}: is it spelled right, on PATH, and executable?", program.display());
+    log::error!(
+        "cannot run {}: {error}: is it spelled right, on PATH, and executable?",
+        program.display()
+    );
     SHIM_FAILED
 }
 
 /// Under sudo: back to whoever called it. Otherwise the user stays.
 fn become_invoking_user() -> io::Result<()> {
-    let variable = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
+    let variable = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|id| id.parse::<u32>().ok())
+    };
     let (Some(uid), Some(gid)) = (variable("SUDO_UID"), variable("SUDO_GID")) else {
         return Ok(());
     };

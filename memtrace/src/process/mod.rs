@@ -32,13 +32,17 @@ pub struct Target {
 #[derive(Debug, Error)]
 pub enum ProcessError {
     /// There is none.
-    #[error("no process with pid {pid}: it has ended or never was (`ps -p {pid}` shows it if it is there)")]
+    #[error(
+        "no process with pid {pid}: it has ended or never was (`ps -p {pid}` shows it if it is there)"
+    )]
     NotFound {
         /// The id asked for.
         pid: u32,
     },
     /// It has ended and waits for its parent.
-    #[error("process {pid} ({comm}) has already ended and waits for its parent (a zombie): its memory is gone")]
+    #[error(
+        "process {pid} ({comm}) has already ended and waits for its parent (a zombie): its memory is gone"
+    )]
     Zombie {
         /// The id asked for.
         pid: u32,
@@ -90,7 +94,11 @@ impl Target {
         let comm = stat.comm.clone();
         let tgid = status.tgid.unsigned_abs();
         if tgid != pid {
-            return Err(ProcessError::IsThread { tid: pid, pid: tgid, comm });
+            return Err(ProcessError::IsThread {
+                tid: pid,
+                pid: tgid,
+                comm,
+            });
         }
         if stat.state == 'Z' || stat.state == 'X' {
             return Err(ProcessError::Zombie { pid, comm });
@@ -105,7 +113,13 @@ impl Target {
             .iter()
             .map(|pid| pid.unsigned_abs())
             .collect();
-        Ok(Self { pid, start_time: stat.starttime, comm, exe, namespace_pids })
+        Ok(Self {
+            pid,
+            start_time: stat.starttime,
+            comm,
+            exe,
+            namespace_pids,
+        })
     }
 
     /// Whether it is still the same process, and runs.

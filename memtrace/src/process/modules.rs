@@ -39,13 +39,19 @@ impl Module {
     /// The traced function that holds an ELF virtual address.
     pub fn function_at(&self, vaddr: u64) -> Option<&DefinedFunction> {
         self.functions.iter().find(|function| {
-            vaddr.checked_sub(function.vaddr).is_some_and(|offset| offset < function.size)
+            vaddr
+                .checked_sub(function.vaddr)
+                .is_some_and(|offset| offset < function.size)
         })
     }
 
     /// The file's name, for people.
     pub fn name(&self) -> String {
-        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or(self.path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
     }
 }
 
@@ -91,18 +97,25 @@ impl Modules {
 
     /// The mapping that holds `address`.
     pub fn find(&self, address: u64) -> Option<&MappedModule> {
-        let after = self.mapped.partition_point(|mapped| mapped.start <= address);
-        self.mapped[..after].last().filter(|mapped| address < mapped.end)
+        let after = self
+            .mapped
+            .partition_point(|mapped| mapped.start <= address);
+        self.mapped[..after]
+            .last()
+            .filter(|mapped| address < mapped.end)
     }
 
     /// The files, each once, in the order of their first mapping.
     pub fn files(&self) -> impl Iterator<Item = &Arc<Module>> {
         let mut seen = Vec::new();
-        self.mapped.iter().map(|mapped| &mapped.module).filter(move |module| {
-            let new = !seen.contains(&module.id);
-            seen.push(module.id);
-            new
-        })
+        self.mapped
+            .iter()
+            .map(|mapped| &mapped.module)
+            .filter(move |module| {
+                let new = !seen.contains(&module.id);
+                seen.push(module.id);
+                new
+            })
     }
 }
 
@@ -130,7 +143,9 @@ impl ModuleCache {
         let maps = process.maps().map_err(|source| failed(pid, source))?;
         let mut mapped = Vec::new();
         for map in maps {
-            let MMapPath::Path(path) = &map.pathname else { continue };
+            let MMapPath::Path(path) = &map.pathname else {
+                continue;
+            };
             if !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
             }
@@ -139,18 +154,25 @@ impl ModuleCache {
             let range = format!("{pid}/map_files/{start:x}-{end:x}");
             let candidates = [
                 proc_root.join(range),
-                proc_root.join(format!("{pid}/root")).join(path.strip_prefix("/").unwrap_or(path)),
+                proc_root
+                    .join(format!("{pid}/root"))
+                    .join(path.strip_prefix("/").unwrap_or(path)),
             ];
-            let id = match self.by_file.get(&key) {
-                Some(known) => *known,
-                None => {
-                    let opened = self.open(path, &candidates);
-                    self.by_file.insert(key, opened);
-                    opened
-                }
+            let id = if let Some(known) = self.by_file.get(&key) {
+                *known
+            } else {
+                let opened = self.open(path, &candidates);
+                self.by_file.insert(key, opened);
+                opened
             };
-            let Some(module) = id.map(|id| self.get(id)) else { continue };
-            let bias = module.image.as_ref().ok().and_then(|image| image.load_bias(start, map.offset));
+            let Some(module) = id.map(|id| self.get(id)) else {
+                continue;
+            };
+            let bias = module
+                .image
+                .as_ref()
+                .ok()
+                .and_then(|image| image.load_bias(start, map.offset));
             mapped.push(MappedModule {
                 start,
                 end,
@@ -163,9 +185,14 @@ impl ModuleCache {
     }
 
     fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {
-        let opened = candidates.iter().find_map(|candidate| File::open(candidate).ok());
+        let opened = candidates
+            .iter()
+            .find_map(|candidate| File::open(candidate).ok());
         let Some(file) = opened else {
-            log::info!("cannot open {}: its code is shown as addresses", path.display());
+            log::info!(
+                "cannot open {}: its code is shown as addresses",
+                path.display()
+            );
             return None;
         };
         let image = Image::open(&file);

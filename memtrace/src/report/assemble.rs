@@ -4,6 +4,7 @@ use memtrace_common::Function;
 
 use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
 use crate::{
+    elf::Image,
     live::{Filter, Live, Outstanding, is_mapping},
     process::modules::ModuleCache,
     stack::{Location, StackTable},
@@ -59,7 +60,11 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
             Order::Bytes => (site.bytes, site.count),
             Order::Count => (site.count, site.bytes),
         };
-        (std::cmp::Reverse(first), std::cmp::Reverse(second), site.site.key.stack)
+        (
+            std::cmp::Reverse(first),
+            std::cmp::Reverse(second),
+            site.site.key.stack,
+        )
     });
     let sums = facts.live.totals();
     let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).sum();
@@ -67,7 +72,11 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         outstanding_bytes: sum(|site| site.bytes),
         outstanding_count: sum(|site| site.count),
         outstanding_mapping_bytes: sum(|site| {
-            if is_mapping(site.site.key.function) { site.bytes } else { 0 }
+            if is_mapping(site.site.key.function) {
+                site.bytes
+            } else {
+                0
+            }
         }),
         allocated_bytes: sums.allocated_bytes,
         allocated_count: sums.allocated_count,
@@ -82,7 +91,11 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
             sums.reused_addresses
         ));
     }
-    let stacks = outstanding.iter().take(choice.top).map(|site| stack(site, facts, symbolizer)).collect();
+    let stacks = outstanding
+        .iter()
+        .take(choice.top)
+        .map(|site| stack(site, facts, symbolizer))
+        .collect();
     notes.extend_from_slice(symbolizer.warnings());
     HeapReport {
         schema: SCHEMA.to_owned(),
@@ -103,7 +116,11 @@ fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> 
     let known = facts.stacks.get(key.stack);
     Stack {
         pid: key.pid,
-        kind: if is_mapping(key.function) { Kind::Mapping } else { Kind::Heap },
+        kind: if is_mapping(key.function) {
+            Kind::Mapping
+        } else {
+            Kind::Heap
+        },
         function: Function::from_id(key.function).map_or_else(
             || format!("function {}", key.function),
             |function| function.symbol().to_owned(),
@@ -127,13 +144,16 @@ fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> 
 fn frames(location: &Location, modules: &ModuleCache, symbolizer: &mut Symbolizer) -> Vec<Frame> {
     let ip = format!("{:#x}", location.ip);
     let Some((id, vaddr)) = location.module else {
-        return vec![Frame { ip, ..Frame::default() }];
+        return vec![Frame {
+            ip,
+            ..Frame::default()
+        }];
     };
     let module = modules.get(id);
     let file = ModuleFile {
         path: module.path.clone(),
         open_path: module.open_path.clone(),
-        build_id: module.image.as_ref().ok().and_then(|image| image.build_id_hex()),
+        build_id: module.image.as_ref().ok().and_then(Image::build_id_hex),
     };
     let plain = Frame {
         ip,

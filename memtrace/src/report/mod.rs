@@ -49,3 +49,7 @@ pub const FORMATS: &[Format] = &[
     },
 ];
 
+/// The format of that name.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| format.name == name)
+}

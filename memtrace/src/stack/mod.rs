@@ -55,7 +55,11 @@ impl StackTable {
                     locate(ip, mapped)
                 })
                 .collect();
-            Stack { truncated, frames, inside_free }
+            Stack {
+                truncated,
+                inside_free,
+                frames,
+            }
         });
     }
 
@@ -86,5 +90,8 @@ fn locate(ip: u64, mapped: Option<&MappedModule>) -> Location {
 
 fn is_free(mapped: &MappedModule, ip: u64) -> bool {
     let vaddr = ip.wrapping_sub(mapped.bias).wrapping_sub(1);
-    mapped.module.function_at(vaddr).is_some_and(|defined| defined.function.role() == Role::Free)
+    mapped
+        .module
+        .function_at(vaddr)
+        .is_some_and(|defined| defined.function.role() == Role::Free)
 }

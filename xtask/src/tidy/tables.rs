@@ -44,6 +44,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         "aya reads types that zerocopy proved to be plain bytes",
     ),
     (
+        "memtrace/src/probe/multi.rs",
+        6,
+        "the bpf system call for uprobe-multi, which aya 0.14 does not make",
+    ),
+    (
         "memtrace-ebpf/src/count.rs",
         1,
         "an atomic add on a map's memory",

@@ -1,5 +1,7 @@
 //! One run: the stages put together, from attaching to the counts that a
 //! report is made of.
+mod traced;
+
 use std::{
     collections::HashSet,
     io,
@@ -9,6 +11,8 @@ use std::{
 use aya::maps::MapError;
 use memtrace_common::{Counter, Record};
 use thiserror::Error;
+pub use traced::Traced;
+use traced::why_no_allocator;
 
 use crate::{
     event::{Batch, ring::Reader},
@@ -20,8 +24,8 @@ use crate::{
         object::Sizes,
         unwind::{self, Tables},
     },
-    process::{ModuleId, Modules, ProcessError, Target, modules::ModuleCache},
-    report::{assemble::Facts, heap::Process},
+    process::{ProcessError, Target, modules::ModuleCache},
+    report::assemble::Facts,
     stack::StackTable,
 };
 
@@ -76,19 +80,6 @@ pub struct Options {
     pub log_level: u8,
 }
 
-/// One traced process.
-pub struct Traced {
-    /// Who.
-    pub target: Target,
-    /// Whether it has ended.
-    pub exited: bool,
-    /// For each file with allocation functions: its name and theirs.
-    pub allocators: Vec<(String, Vec<&'static str>)>,
-    modules: Modules,
-    attached: Attached,
-    placed: HashSet<(ModuleId, u64, &'static str)>,
-}
-
 /// A run.
 pub struct Session {
     options: Options,
@@ -138,16 +129,25 @@ impl Session {
             });
         }
         let unwind_tables = unwind::build(cache.iter().map(|module| &**module));
-        let ring_bytes = kernel::ring_bytes(&options.proc_root)
-            .map_err(|source| SessionError::System { what: "read /proc/meminfo", source })?;
-        let sizes = Sizes { ring_bytes, row_chunks: unwind::chunks_for(&unwind_tables) };
-        let mut programs = Programs::load(sizes, options.log_level, kernel::filters_multi_by_process())?;
+        let ring_bytes =
+            kernel::ring_bytes(&options.proc_root).map_err(|source| SessionError::System {
+                what: "read /proc/meminfo",
+                source,
+            })?;
+        let sizes = Sizes {
+            ring_bytes,
+            row_chunks: unwind::chunks_for(&unwind_tables),
+        };
+        let mut programs =
+            Programs::load(sizes, options.log_level, kernel::filters_multi_by_process())?;
         programs.watch_processes()?;
         let counters = Counters::open(&mut programs)?;
         let mut tables = Tables::open(&mut programs)?;
         tables.load(&unwind_tables);
-        let reader = Reader::start(programs.ring()?)
-            .map_err(|source| SessionError::System { what: "poll the ring buffer", source })?;
+        let reader = Reader::start(programs.ring()?).map_err(|source| SessionError::System {
+            what: "poll the ring buffer",
+            source,
+        })?;
         let session = Self {
             emulated: Emulated::for_kernel(kernel::version()),
             options,
@@ -179,9 +179,15 @@ impl Session {
     /// Makes sure that every process has an allocator that is probed: an
     /// empty report would be taken for good news.
     pub fn check_allocators(&self) -> Result<(), SessionError> {
-        match self.traced.iter().find(|traced| traced.allocators.is_empty()) {
+        match self
+            .traced
+            .iter()
+            .find(|traced| traced.allocators.is_empty())
+        {
             None => Ok(()),
-            Some(Traced { target, modules, .. }) => Err(SessionError::NoAllocator {
+            Some(Traced {
+                target, modules, ..
+            }) => Err(SessionError::NoAllocator {
                 pid: target.pid,
                 comm: target.comm.clone(),
                 why: why_no_allocator(modules),
@@ -191,7 +197,10 @@ impl Session {
 
     /// Number of probes in place.
     pub fn probes(&self) -> usize {
-        self.traced.iter().map(|traced| traced.attached.probes()).sum()
+        self.traced
+            .iter()
+            .map(|traced| traced.attached.probes())
+            .sum()
     }
 
     /// Probes whatever one process has mapped and that is not probed yet.
@@ -201,11 +210,20 @@ impl Session {
         self.tables
             .set_process(pid, &traced.modules)
             .map_err(|source| SessionError::Map { pid, source })?;
-        let Plan { mut attachments, allocators } =
-            probe::plan::plan(&traced.modules, self.options.mappings, self.emulated);
-        attachments.retain(|new| traced.placed.insert((new.module.id, new.file_offset, new.program)));
+        let Plan {
+            mut attachments,
+            allocators,
+        } = probe::plan::plan(&traced.modules, self.options.mappings, self.emulated);
+        attachments.retain(|new| {
+            traced
+                .placed
+                .insert((new.module.id, new.file_offset, new.program))
+        });
         traced.allocators = allocators;
-        let plan = Plan { attachments, allocators: Vec::new() };
+        let plan = Plan {
+            attachments,
+            allocators: Vec::new(),
+        };
         traced.attached.attach(&mut self.programs, &plan, pid)?;
         Ok(())
     }
@@ -213,16 +231,25 @@ impl Session {
     /// Reads a process's mappings again, after it has loaded libraries or
     /// runs another program.
     pub fn refresh(&mut self, pid: u32) {
-        let Some(index) = self.traced.iter().position(|traced| traced.target.pid == pid) else {
+        let Some(index) = self
+            .traced
+            .iter()
+            .position(|traced| traced.target.pid == pid)
+        else {
             return;
         };
         let root = &self.options.proc_root;
         // Gone: its end is noticed elsewhere.
-        let Ok(modules) = self.modules.read(root, pid) else { return };
+        let Ok(modules) = self.modules.read(root, pid) else {
+            return;
+        };
         if let Ok(target) = Target::find(root, pid) {
             self.traced[index].target = target;
         }
-        let new = modules.files().filter(|module| !self.tables.has(module.id)).map(|module| &**module);
+        let new = modules
+            .files()
+            .filter(|module| !self.tables.has(module.id))
+            .map(|module| &**module);
         let tables = unwind::build(new);
         self.tables.load(&tables);
         self.traced[index].modules.update(modules);
@@ -249,12 +276,16 @@ impl Session {
             self.received += 1;
             match record {
                 Ok(Record::Stack(stack)) => self.note_stack(&stack),
-                Ok(record) if self.ended.is_some_and(|(end, _)| record.head().time_ns > end) => {}
+                Ok(record)
+                    if self
+                        .ended
+                        .is_some_and(|(end, _)| record.head().time_ns > end) => {}
                 Ok(record @ (Record::Modules(_) | Record::Exec(_))) => {
                     self.live.apply(&record);
                     self.refresh(record.head().pid);
                 }
-                Ok(Record::Map(map)) if self.stacks.get(map.stack).is_some_and(|s| s.inside_free) => {}
+                Ok(Record::Map(map))
+                    if self.stacks.get(map.stack).is_some_and(|s| s.inside_free) => {}
                 Ok(record) => self.live.apply(&record),
                 Err(error) => {
                     self.undecodable += 1;
@@ -265,11 +296,16 @@ impl Session {
     }
 
     fn note_stack(&mut self, stack: &memtrace_common::event::Stack<'_>) {
-        let Some(traced) = self.traced.iter().find(|traced| traced.target.pid == stack.head.pid) else {
+        let Some(traced) = self
+            .traced
+            .iter()
+            .find(|traced| traced.target.pid == stack.head.pid)
+        else {
             return;
         };
         let addresses = stack.frames.iter().map(|frame| frame.get());
-        self.stacks.insert(stack.hash, stack.truncated(), addresses, &traced.modules);
+        self.stacks
+            .insert(stack.hash, stack.truncated(), addresses, &traced.modules);
     }
 
     /// The kernel side's diagnostics, through aya-log.
@@ -291,7 +327,9 @@ impl Session {
 
     /// What a report about the time `now_ns` is made of.
     pub fn facts(&self, now_ns: u64) -> Facts<'_> {
-        let kernel_lost = self.ended.map_or_else(|| self.counters.lost(), |(_, lost)| lost);
+        let kernel_lost = self
+            .ended
+            .map_or_else(|| self.counters.lost(), |(_, lost)| lost);
         let notes = self
             .counters
             .losses()
@@ -313,47 +351,21 @@ impl Session {
     pub fn statistics(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for counter in Counter::ALL {
-            lines.push(format!("{}: {}", counter.label(), self.counters.get(*counter)));
+            lines.push(format!(
+                "{}: {}",
+                counter.label(),
+                self.counters.get(*counter)
+            ));
         }
         lines.push(format!("records received: {}", self.received));
         lines.push(format!("records undecodable: {}", self.undecodable));
         lines.push(format!("stacks known: {}", self.stacks.len()));
         for (function, enters, returns) in self.counters.calls() {
-            lines.push(format!("{}: {enters} enters, {returns} returns", function.symbol()));
+            lines.push(format!(
+                "{}: {enters} enters, {returns} returns",
+                function.symbol()
+            ));
         }
         lines
-    }
-}
-
-impl Traced {
-    fn describe(&self) -> Process {
-        let Target { pid, comm, exe, .. } = &self.target;
-        Process {
-            pid: *pid,
-            comm: comm.clone(),
-            exe: exe.display().to_string(),
-            exited: self.exited,
-            allocators: self.allocators.iter().map(|(file, names)| format!("{file}: {}", names.join(" "))).collect(),
-        }
-    }
-}
-
-/// What a process without known allocation functions has instead.
-fn why_no_allocator(modules: &Modules) -> String {
-    let Some(executable) = modules.files().next() else {
-        return "none of its mapped files could be read".to_owned();
-    };
-    let path = executable.path.display();
-    match &executable.image {
-        Err(error) => format!("{path}: {error}"),
-        Ok(image) if image.is_go() => format!(
-            "{path} is a Go program, whose runtime allocates without malloc; Go's own heap profile (runtime/pprof) tells more"
-        ),
-        Ok(image) if !image.has_interpreter() && !image.has_symtab() => format!(
-            "{path} is linked statically and stripped, so malloc cannot be found in it; trace a build that keeps its symbol table (no `-s`, no `strip`)"
-        ),
-        Ok(_) => format!(
-            "neither {path} nor a library that it has mapped defines malloc under a name that memtrace knows"
-        ),
     }
 }
