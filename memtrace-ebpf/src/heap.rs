@@ -102,10 +102,9 @@ fn free_enter(ctx: ProbeContext) -> u32 {
     }
     let function = Function::Free as u32;
     count_enter(function);
-    if let Some(thread) = thread::find() {
-        if thread.is_nested(stack::pointer(ctx.regs)) {
-            return 0;
-        }
+    let thread = thread::find();
+    if thread.is_some_and(|thread| thread.is_nested(stack::pointer(ctx.regs))) {
+        return 0;
     }
     send(Free {
         head: head(EventKind::Free, function),

@@ -19,7 +19,7 @@ use crate::{
 fn thread_exit(_ctx: RawTracePointContext) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     // Fails for threads that were never traced, which are most.
-    let _ = maps::THREADS.remove(&tid);
+    let _ = maps::THREADS.remove(tid);
     0
 }
 
@@ -30,8 +30,8 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
     // SAFETY: the value is not read.
-    if unsafe { maps::PROCESSES.get(&pid) }.is_some() {
-        let _ = maps::THREADS.remove(&(pid_tgid as u32));
+    if unsafe { maps::PROCESSES.get(pid) }.is_some() {
+        let _ = maps::THREADS.remove(pid_tgid as u32);
         send_now(Exec {
             head: head(EventKind::Exec, 0),
         });

@@ -34,7 +34,8 @@ pub fn pointer(regs: *mut pt_regs) -> u64 {
 #[inline(always)]
 pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     // SAFETY: as in `pointer`.
-    let (ip, sp, fp) = unsafe { ((*regs).rip, (*regs).rsp, (*regs).rbp) };
+    let regs = unsafe { &*regs };
+    let (ip, sp, fp) = (regs.rip, regs.rsp, regs.rbp);
     thread.frame = Registers { ip, sp, fp };
     // Where it fails, the first step finds out.
     let _ = fill(thread, sp);
@@ -94,7 +95,7 @@ fn send_if_new(thread: &mut Thread) -> u64 {
     let StackHead { hash, depth, .. } =
         unsafe { core::ptr::read_volatile(&raw const thread.stack.start) };
     // SAFETY: the value is not read.
-    if unsafe { maps::STACKS_SEEN.get(&hash) }.is_some() {
+    if unsafe { maps::STACKS_SEEN.get(hash) }.is_some() {
         return hash;
     }
     let depth = (depth as usize).min(MAX_FRAMES);
@@ -114,7 +115,7 @@ fn send_if_new(thread: &mut Thread) -> u64 {
         return hash;
     }
     count(Counter::StacksSent);
-    if maps::STACKS_SEEN.insert(&hash, &1, 0).is_err() {
+    if maps::STACKS_SEEN.insert(hash, 1, 0).is_err() {
         count(Counter::SeenFull);
     }
     hash

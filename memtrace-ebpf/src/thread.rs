@@ -44,7 +44,7 @@ pub fn find() -> Option<&'static mut Thread> {
     // SAFETY: elements are removed only when their thread ends, and only the
     // thread itself gets here.
     maps::THREADS
-        .get_ptr_mut(&tid)
+        .get_ptr_mut(tid)
         .map(|thread| unsafe { &mut *thread })
 }
 
@@ -57,7 +57,7 @@ pub fn find_or_create() -> Option<&'static mut Thread> {
     let tid = bpf_get_current_pid_tgid() as u32;
     let new = maps::NEW_THREAD.get(0)?;
     debug!((), "thread {}: first traced call", tid);
-    if maps::THREADS.insert(&tid, new, 0).is_err() {
+    if maps::THREADS.insert(tid, new, 0).is_err() {
         count(Counter::ThreadsFull);
         return None;
     }

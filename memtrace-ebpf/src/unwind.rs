@@ -49,7 +49,7 @@ const UCONTEXT_IP: u64 = 40 + 16 * 8;
 #[inline(always)]
 pub fn mappings(pid: u32) -> ProcessMappings {
     // SAFETY: user space replaces the value as a whole.
-    match unsafe { maps::PROCESSES.get(&pid) } {
+    match unsafe { maps::PROCESSES.get(pid) } {
         Some(mappings) => *mappings,
         None => ProcessMappings { first: 0, count: 0 },
     }
