@@ -1,5 +1,5 @@
 //! What cannot work: the right status, one line on standard error that says what, why and what to do, nothing on
-//! standard output, nothing left behind. RESEARCH 7.3 shows how other tracers fail here.
+//! standard output, nothing left behind. docs/peers.md (bad input) shows how other tracers fail here.
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -29,7 +29,7 @@ fn free_pid() -> Result<u32> {
     Ok(pid)
 }
 
-/// RESEARCH 7.3: `failed to create uprobe … No such process`, or a traceback.
+/// docs/peers.md (bad input): `failed to create uprobe … No such process`, or a traceback.
 #[test]
 fn no_such_process() -> Result<()> {
     let _turn = turn();
@@ -125,7 +125,7 @@ fn zombie() -> Result<()> {
     Ok(())
 }
 
-/// RESEARCH 7.3: `RLIMIT_MEMLOCK` or a traceback. The line names the capabilities and how to get them.
+/// docs/peers.md (bad input): `RLIMIT_MEMLOCK` or a traceback. The line names the capabilities and how to get them.
 #[test]
 fn not_root() -> Result<()> {
     const NOBODY: u32 = 65534;
@@ -169,7 +169,7 @@ fn not_root() -> Result<()> {
     Ok(())
 }
 
-/// RESEARCH 7.2: 'Top 0 stacks', status 0 and no warning for static targets.
+/// docs/peers.md (numbers): 'Top 0 stacks', status 0 and no warning for static targets.
 #[test]
 fn static_and_stripped() -> Result<()> {
     let _turn = turn();
@@ -225,7 +225,7 @@ fn unwritable_output() -> Result<()> {
     target.end()
 }
 
-/// RESEARCH 7.3: `-c` with an unknown command, status 0.
+/// docs/peers.md (bad input): `-c` with an unknown command, status 0.
 #[test]
 fn command_not_found() -> Result<()> {
     let _turn = turn();

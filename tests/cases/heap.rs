@@ -1,4 +1,4 @@
-//! Accounting, to the byte. RESEARCH 1.2, 2 and 7.2 list how other tracers get these numbers wrong; each test names
+//! Accounting, to the byte. docs/peers.md (calls in flight), 2 and 7.2 list how other tracers get these numbers wrong; each test names
 //! what it covers.
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use memtrace_tests::target::{Guard, Target};
 use memtrace_tests::{check, leftover, need_root, program, say, tracer, turn};
 
 /// The project's first case: `new int[102400]`, found from another process while it runs.
-/// RESEARCH 2 #1: the caller of `new` is not lost.
+/// docs/peers.md (asks): the caller of `new` is not lost.
 #[test]
 fn seed_leak_by_pid() -> Result<()> {
     let _turn = turn();
@@ -90,7 +90,7 @@ fn every_function(program: &str, threads: &str) -> Result<()> {
     target.end()
 }
 
-/// Every traced function in every way, each site with a size of its own. RESEARCH 1.2: nested entries (calloc → malloc
+/// Every traced function in every way, each site with a size of its own. docs/peers.md (calls in flight): nested entries (calloc → malloc
 /// → mmap), a failed realloc. 2 #17: mmap, mremap, `MAP_FAILED`, partial munmap. 7.2: arena and big-malloc mmaps booked
 /// again; `realloc(p, 1 << 60)`, `realloc(NULL, n)`, `realloc(p, 0)`; frees by other threads; `free(NULL)`; blocks
 /// from before the attach.
@@ -101,7 +101,7 @@ fn every_function_with_one_thread() -> Result<()> {
     every_function("every_function", "1")
 }
 
-/// The same with threads that allocate at once: RESEARCH 2 #5, totals that race; thread arenas are mapped inside malloc.
+/// The same with threads that allocate at once: docs/peers.md (asks), totals that race; thread arenas are mapped inside malloc.
 #[test]
 fn every_function_with_four_threads() -> Result<()> {
     let _turn = turn();
@@ -109,7 +109,7 @@ fn every_function_with_four_threads() -> Result<()> {
     every_function("every_function", "4")
 }
 
-/// The same, built as distributions build: the direct caller must be right without frame pointers (RESEARCH 2 #1, 7.2).
+/// The same, built as distributions build: the direct caller must be right without frame pointers (docs/peers.md (asks), 7.2).
 #[test]
 fn every_function_without_frame_pointers() -> Result<()> {
     let _turn = turn();
@@ -142,7 +142,7 @@ fn attaching_again_starts_afresh() -> Result<()> {
     target.end()
 }
 
-/// Steady traffic is no leak: RESEARCH 2 #4 and #5, and issue 3: an address that another thread is given before a
+/// Steady traffic is no leak: docs/peers.md (asks): an address that another thread is given before a
 /// realloc's return event must not lose its block (it would show as an unmatched free).
 #[test]
 fn churn_leaves_nothing() -> Result<()> {
@@ -180,7 +180,7 @@ fn churn_leaves_nothing() -> Result<()> {
     target.end()
 }
 
-/// RESEARCH 6, traps: a forked child's frees must not end the parent's blocks; 7.2: forked children with `-p`.
+/// docs/peers.md (numbers): a forked child's frees must not end the parent's blocks; 7.2: forked children with `-p`.
 /// A spawned child runs in the parent's memory until exec.
 #[test]
 fn forked_child_frees_its_own() -> Result<()> {
@@ -223,7 +223,7 @@ fn five_hundred_threads() -> Result<()> {
 }
 
 /// Threads that come and go: their stacks are libc's mappings and their caches are freed when they end; the program's
-/// own blocks are still counted right (RESEARCH 7.2: thread stacks booked as leaks of the program).
+/// own blocks are still counted right (docs/peers.md (numbers): thread stacks booked as leaks of the program).
 #[test]
 fn threads_that_end() -> Result<()> {
     let _turn = turn();
@@ -237,7 +237,7 @@ fn threads_that_end() -> Result<()> {
     target.end()
 }
 
-/// RESEARCH 2 #9: several processes, each with its own rows; keys are (process, address).
+/// docs/peers.md (asks): several processes, each with its own rows; keys are (process, address).
 #[test]
 fn two_processes_at_once() -> Result<()> {
     let _turn = turn();
@@ -267,7 +267,7 @@ fn two_processes_at_once() -> Result<()> {
     two.end()
 }
 
-/// RESEARCH 2 #6 and #7, 7.2: 49 % of the bytes lost at 20,000 distinct stacks.
+/// docs/peers.md (asks), 7.2: 49 % of the bytes lost at 20,000 distinct stacks.
 #[test]
 fn twenty_thousand_stacks() -> Result<()> {
     let _turn = turn();
@@ -290,7 +290,7 @@ fn twenty_thousand_stacks() -> Result<()> {
     target.end()
 }
 
-/// RESEARCH 7.2: everything past 1,000,000 live blocks dropped silently.
+/// docs/peers.md (numbers): everything past 1,000,000 live blocks dropped silently.
 #[test]
 fn more_than_a_million_live_blocks() -> Result<()> {
     let _turn = turn();
@@ -302,7 +302,7 @@ fn more_than_a_million_live_blocks() -> Result<()> {
     target.end()
 }
 
-/// RESEARCH 2 #3: the allocator is in the program itself.
+/// docs/peers.md (asks): the allocator is in the program itself.
 #[test]
 fn static_programs_with_symbols() -> Result<()> {
     let _turn = turn();

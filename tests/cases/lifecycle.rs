@@ -12,7 +12,7 @@ use memtrace_tests::{check, leftover, need_root, program, say, tracer, turn};
 use nix::sys::signal::Signal;
 
 /// A target that ends by itself ends the trace: a last report, its symbols still right.
-/// RESEARCH 7.3: other tracers go on printing the last table, or `[unknown]`.
+/// docs/peers.md (bad input): other tracers go on printing the last table, or `[unknown]`.
 #[test]
 fn last_report_when_the_target_exits() -> Result<()> {
     let _turn = turn();
@@ -70,7 +70,7 @@ fn one_of_two_exits() -> Result<()> {
     long.end()
 }
 
-/// RESEARCH 2 #10: exec ends all that the process had; what it allocates afterwards counts.
+/// docs/peers.md (asks): exec ends all that the process had; what it allocates afterwards counts.
 #[test]
 fn exec_forgets_everything() -> Result<()> {
     let _turn = turn();
@@ -114,7 +114,7 @@ fn first() -> Result<String> {
 }
 
 /// `memtrace -- CMD` traces from the first instruction (constructors run before main), leaves CMD's standard output
-/// alone and passes its status on. RESEARCH 7.3: with `-c`, other tracers do not.
+/// alone and passes its status on. docs/peers.md (bad input): with `-c`, other tracers do not.
 #[test]
 fn command_from_its_first_instruction() -> Result<()> {
     let _turn = turn();
@@ -266,7 +266,7 @@ fn terminate_reports_too() -> Result<()> {
     target.end()
 }
 
-/// Ctrl-C at any moment detaches cleanly, also while memtrace is still attaching. RESEARCH 2 #20.
+/// Ctrl-C at any moment detaches cleanly, also while memtrace is still attaching. docs/peers.md (asks).
 #[test]
 fn interrupt_at_any_moment() -> Result<()> {
     let _turn = turn();

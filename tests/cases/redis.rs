@@ -1,5 +1,5 @@
 //! A real server under load: it keeps answering, and steady traffic is no leak. Debian's redis-server is linked with
-//! jemalloc (RESEARCH 2 #3; 7.2: 'Top 0 stacks' and no warning; 7.1: throughput −97 % under memleak).
+//! jemalloc (docs/peers.md (asks); 7.2: 'Top 0 stacks' and no warning; 7.1: throughput −97 % under memleak).
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};

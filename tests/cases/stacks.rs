@@ -59,7 +59,7 @@ fn call_chains(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// RESEARCH 1.2 and 2 #7: the direct caller is there, once, and it is the right one.
+/// docs/peers.md (calls in flight): the direct caller is there, once, and it is the right one.
 #[test]
 fn call_chains_with_frame_pointers() -> Result<()> {
     let _turn = turn();
@@ -67,7 +67,7 @@ fn call_chains_with_frame_pointers() -> Result<()> {
     call_chains("stacks")
 }
 
-/// RESEARCH 2 #1: right user stacks without frame pointers.
+/// docs/peers.md (asks): right user stacks without frame pointers.
 #[test]
 fn call_chains_without_frame_pointers() -> Result<()> {
     let _turn = turn();
@@ -97,7 +97,7 @@ fn callers_behind_libraries(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// RESEARCH 7.2: callers of strdup, `operator new`, `std::string` and qsort callbacks are lost even in frame-pointer
+/// docs/peers.md (numbers): callers of strdup, `operator new`, `std::string` and qsort callbacks are lost even in frame-pointer
 /// builds, because libc and libstdc++ have none.
 #[test]
 fn callers_behind_libraries_with_frame_pointers() -> Result<()> {
@@ -114,7 +114,7 @@ fn callers_behind_libraries_without_frame_pointers() -> Result<()> {
     callers_behind_libraries("stacks_O2")
 }
 
-/// RESEARCH 1.2: calloc → malloc → mmap is one allocation, calloc's.
+/// docs/peers.md (calls in flight): calloc → malloc → mmap is one allocation, calloc's.
 #[test]
 fn calloc_counts_once() -> Result<()> {
     let _turn = turn();
@@ -131,7 +131,7 @@ fn calloc_counts_once() -> Result<()> {
     Ok(())
 }
 
-/// Symbols come with module, offset and source line; RESEARCH 2 #7: the line is the call's, not the next one's.
+/// Symbols come with module, offset and source line; docs/peers.md (asks): the line is the call's, not the next one's.
 #[test]
 fn frames_say_where() -> Result<()> {
     let _turn = turn();
@@ -231,7 +231,7 @@ fn late_library(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// RESEARCH 2 #12: a library that is loaded after the attach is symbolized (and unwound through).
+/// docs/peers.md (asks): a library that is loaded after the attach is symbolized (and unwound through).
 #[test]
 fn library_loaded_late() -> Result<()> {
     let _turn = turn();

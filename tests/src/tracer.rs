@@ -13,7 +13,7 @@ use crate::lines::{Bytes, Lines};
 use crate::report::Report;
 use crate::target::Guard;
 
-/// How long memtrace may take to attach. FACTS: 10 probes take 13 ms; symbols and unwind tables come on top.
+/// How long memtrace may take to attach. Ten perf-event probes take 13 ms; symbols and unwind tables come on top.
 pub const ATTACH: Duration = Duration::from_secs(20);
 /// How long it may take to end, in tests that are not about that.
 pub const FINISH: Duration = Duration::from_secs(20);

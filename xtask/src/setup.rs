@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// The version that FACTS and the pins of aya were tried with.
+/// The version that goes with the pinned versions of aya.
 const LINKER_VERSION: &str = "0.13.0";
 
 struct Package {

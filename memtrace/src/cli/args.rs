@@ -15,6 +15,7 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…",
     group = ArgGroup::new("target").required(true).args(["pid", "command"]),
     after_help = "Examples:\n  \
         sudo memtrace -p 1234              trace a running process until Ctrl-C\n  \

@@ -1,4 +1,4 @@
-//! Golden tests of the renderers for programs, the keys of CONTRACT.md, and the
+//! Golden tests of the renderers for programs, the keys of the document, and the
 //! reports that all renderers are tested with.
 use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
 use super::*;
