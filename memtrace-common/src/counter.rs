@@ -56,6 +56,9 @@ counters! {
     StacksNoRule = 11, "stacks cut: no unwind rule", false;
     /// The set of seen stacks was full: a stack may be sent more than once.
     SeenFull = 12, "seen-stack set full", false;
+    /// Stacks that needed no walk: the same registers and the same words of
+    /// stack were there before.
+    WalksRemembered = 13, "walks remembered", false;
 }
 
 /// Slots in the kernel's counter array: room to grow without a new layout.

@@ -6,6 +6,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod cache;
 mod config;
 mod count;
 mod heap;

@@ -9,7 +9,10 @@ use memtrace_common::{
     unwind::{Mapping, ProcessMappings, RowChunk},
 };
 
-use crate::thread::Thread;
+use crate::{
+    cache::{Entry, INDEX_BITS},
+    thread::Thread,
+};
 
 /// Kernel → user: all records, in one total order. Full: `RingFull`. User
 /// space sets the size.
@@ -38,6 +41,11 @@ pub static NEW_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 /// not used for longest, which is then sent once more.
 #[map]
 pub static STACKS_SEEN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1 << 17, 0);
+
+/// Kernel only: recent walks by a hash of where they began; see
+/// [`crate::cache`].
+#[map]
+pub static WALKS: Array<Entry> = Array::with_max_entries(1 << INDEX_BITS, 0);
 
 /// User → kernel: traced processes, and where their mappings are.
 #[map]

@@ -12,10 +12,11 @@ use aya_log_ebpf::debug;
 use memtrace_common::{
     Counter, EventKind,
     event::{StackFlags, StackHead},
-    limit::{MAX_FRAMES, STACK_WINDOW},
+    limit::{MAX_FRAMES, STACK_COPY, STACK_WINDOW},
 };
 
 use crate::{
+    cache,
     count::count,
     maps,
     ring::{head, wake_up},
@@ -37,10 +38,17 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     let regs = unsafe { &*regs };
     let (ip, sp, fp) = (regs.rip, regs.rsp, regs.rbp);
     thread.frame = Registers { ip, sp, fp };
-    // Where it fails, the first step finds out.
-    let _ = fill(thread, sp);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let mappings = unwind::mappings(pid);
+    // User space moves the list of mappings when it changes, and remembered
+    // walks go with it.
+    let process = (u64::from(pid) << 32) | u64::from(mappings.first);
+    let seed = mix(mix(mix(process, ip), sp), fp);
+    if let Some(hash) = cache::begin(thread, sp, seed) {
+        return hash;
+    }
+    // Where it fails, the first step finds out.
+    let _ = fill(thread, sp);
     let mut depth = 0;
     let mut end = Step::Next;
     thread.hash = u64::from(pid);
@@ -82,13 +90,17 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
             "stack cut ({}) at ip {:x} sp {:x} fp {:x}", reason as u32, ip, sp, fp
         );
     }
-    send_if_new(thread)
+    let (hash, sent) = send_if_new(thread);
+    if sent {
+        cache::remember(thread, seed, hash);
+    }
+    hash
 }
 
 /// Sends the stack that was put together, unless it was before. Returns its
-/// hash.
+/// hash, and whether user space knows it or will.
 #[inline(always)]
-fn send_if_new(thread: &mut Thread) -> u64 {
+fn send_if_new(thread: &mut Thread) -> (u64, bool) {
     // Read back from memory, like the registers in `unwind::current`, so that
     // the verifier does not follow the rest anew for each depth.
     // SAFETY: a reference is valid for reads.
@@ -96,7 +108,7 @@ fn send_if_new(thread: &mut Thread) -> u64 {
         unsafe { core::ptr::read_volatile(&raw const thread.stack.start) };
     // SAFETY: the value is not read.
     if unsafe { maps::STACKS_SEEN.get(hash) }.is_some() {
-        return hash;
+        return (hash, true);
     }
     let depth = (depth as usize).min(MAX_FRAMES);
     let length = size_of::<StackHead>() + depth * 8;
@@ -112,19 +124,19 @@ fn send_if_new(thread: &mut Thread) -> u64 {
     };
     if failed != 0 {
         count(Counter::StackRingFull);
-        return hash;
+        return (hash, false);
     }
     count(Counter::StacksSent);
     if maps::STACKS_SEEN.insert(hash, 1, 0).is_err() {
         count(Counter::SeenFull);
     }
-    hash
+    (hash, true)
 }
 
 /// One round of a 64-bit hash: the multiplier is that of Knuth's MMIX random
 /// number generator, the shift brings high bits down.
 #[inline(always)]
-fn mix(hash: u64, value: u64) -> u64 {
+pub fn mix(hash: u64, value: u64) -> u64 {
     let product = (hash ^ value).wrapping_mul(6_364_136_223_846_793_005);
     product ^ (product >> 32)
 }
@@ -143,7 +155,9 @@ pub fn word(thread: &mut Thread, address: u64) -> Option<u64> {
         }
         offset = 0;
     }
-    Some(thread.window[(offset / 8) as usize & (STACK_WINDOW / 8 - 1)])
+    let word = thread.window[(offset / 8) as usize & (STACK_WINDOW / 8 - 1)];
+    cache::note(thread, address, word);
+    Some(word)
 }
 
 /// Moves the current thread's window to `address`; 0 if that failed.
@@ -164,10 +178,10 @@ pub extern "C" fn stack_refill(address: u64) -> u64 {
 #[inline(always)]
 fn fill(thread: &mut Thread, address: u64) -> bool {
     let known = thread.unreadable.wrapping_sub(address);
-    let wanted = if known < STACK_WINDOW as u64 {
+    let wanted = if known < STACK_COPY {
         known
     } else {
-        STACK_WINDOW as u64
+        STACK_COPY
     };
     if copy(thread, address, wanted) {
         return true;
@@ -183,7 +197,7 @@ fn fill(thread: &mut Thread, address: u64) -> bool {
 }
 
 #[inline(always)]
-fn copy(thread: &mut Thread, address: u64, length: u64) -> bool {
+pub fn copy(thread: &mut Thread, address: u64, length: u64) -> bool {
     let length = length & !7;
     if length == 0 || length > STACK_WINDOW as u64 {
         return false;

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_log_ebpf::debug;
 use memtrace_common::{Counter, event::StackRecord, limit::STACK_WINDOW};
 
-use crate::{count::count, maps, unwind::Registers};
+use crate::{cache::Path, count::count, maps, unwind::Registers};
 
 /// The state of one thread. All zero when new.
 #[repr(C)]
@@ -27,6 +27,8 @@ pub struct Thread {
     pub frame: Registers,
     /// Hash of the frames so far.
     pub hash: u64,
+    /// What the walk has read.
+    pub path: Path,
     /// Where the copy in `window` is from.
     pub window_start: u64,
     /// Valid bytes of `window`.

@@ -1,5 +1,5 @@
 /* For `memtrace -- CMD`: allocates before main, prints its ledger, ends as told. Waits for nothing.
- *   first exit STATUS | signal NUMBER */
+ *   first exit STATUS | signal NUMBER [MILLISECONDS to wait before that] */
 #include "ledger.h"
 #include <signal.h>
 
@@ -22,6 +22,7 @@ int main(int argc, char **argv) {
     leak_in_main();
     leak_pages_in_main();
     print_ledger();
+    if (argc > 3) usleep(1000 * atoi(argv[3]));
     if (argc > 1 && strcmp(argv[1], "signal") == 0) raise(number);
     return number;
 }

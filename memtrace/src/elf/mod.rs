@@ -1,6 +1,6 @@
 //! What memtrace needs to know of an ELF file: where its allocation functions
 //! are ([`image`]), where in them a probe is cheap ([`site`]) and how to walk a
-//! stack through it ([`unwind`], [`walk`]).
+//! stack through it ([`unwind`], [`walk()`]).
 mod header;
 pub mod image;
 mod rules;

@@ -1,0 +1,122 @@
+//! Recent walks, so that most stacks need none: most allocations come from
+//! stacks already seen.
+//!
+//! A walk is a function of the registers it starts with and of the words of
+//! stack that it reads. An entry says which words those were; if the same
+//! registers and the same words are there now, the stack is the same. So a
+//! hit is no guess. Entries are overwritten by other CPUs while they are read
+//! here; the seal, a hash over registers, words and result, holds only for a
+//! whole and matching entry.
+use memtrace_common::{Counter, limit::STACK_WINDOW};
+
+use crate::{count::count, maps, stack, thread::Thread};
+
+/// The most words that a walk may read and still be remembered: 64 frames by
+/// frame pointer or more by stack pointer. A power of two.
+const MAX_WORDS: usize = 128;
+
+/// What an array of entries is indexed by: this many bits of a hash.
+pub const INDEX_BITS: u32 = 13;
+
+/// The words that a walk has read so far.
+#[repr(C)]
+pub struct Path {
+    /// Where the walk began.
+    base: u64,
+    /// Hash of the registers it began with and of the words.
+    hash: u64,
+    /// Words; more than [`MAX_WORDS`]: it cannot be remembered.
+    length: u32,
+    /// Bytes from `base` to behind the last of them.
+    extent: u32,
+    /// Where they are, bytes from `base`.
+    offsets: [u16; MAX_WORDS],
+}
+
+/// A remembered walk.
+#[repr(C)]
+pub struct Entry {
+    seal: u64,
+    stack: u64,
+    length: u32,
+    extent: u32,
+    offsets: [u16; MAX_WORDS],
+}
+
+/// Looks for the walk that begins at `base`, where `seed` is a hash of the
+/// process, its mappings, and the registers. Returns the stack's hash, or
+/// makes the thread ready to remember the walk.
+#[inline(always)]
+pub fn begin(thread: &mut Thread, base: u64, seed: u64) -> Option<u64> {
+    let path = &mut thread.path;
+    path.base = base;
+    path.hash = seed;
+    path.length = 0;
+    path.extent = 0;
+    let entry = maps::WALKS.get(index(seed))?;
+    let length = entry.length as usize;
+    if length == 0 || length > MAX_WORDS {
+        return None;
+    }
+    if !stack::copy(thread, base, u64::from(entry.extent)) {
+        return None;
+    }
+    let mut hash = seed;
+    for word in 0..MAX_WORDS {
+        if word >= length {
+            break;
+        }
+        let at = entry.offsets[word] as usize / 8 & (STACK_WINDOW / 8 - 1);
+        hash = stack::mix(hash, thread.window[at]);
+    }
+    let stack = entry.stack;
+    if stack::mix(hash, stack) != entry.seal {
+        return None;
+    }
+    count(Counter::WalksRemembered);
+    Some(stack)
+}
+
+/// Notes a word that the walk has read.
+#[inline(always)]
+pub fn note(thread: &mut Thread, address: u64, value: u64) {
+    let path = &mut thread.path;
+    let offset = address.wrapping_sub(path.base);
+    let length = path.length as usize;
+    if offset >= STACK_WINDOW as u64 || length >= MAX_WORDS {
+        path.length = MAX_WORDS as u32 + 1;
+        return;
+    }
+    path.offsets[length & (MAX_WORDS - 1)] = offset as u16;
+    path.length = length as u32 + 1;
+    path.hash = stack::mix(path.hash, value);
+    let extent = offset as u32 + 8;
+    if extent > path.extent {
+        path.extent = extent;
+    }
+}
+
+/// Remembers the walk that has just ended with `stack`, if it can be.
+#[inline(always)]
+pub fn remember(thread: &Thread, seed: u64, stack: u64) {
+    let path = &thread.path;
+    if path.length == 0 || path.length > MAX_WORDS as u32 {
+        return;
+    }
+    let Some(entry) = maps::WALKS.get_ptr_mut(index(seed)) else {
+        return;
+    };
+    // SAFETY: the map's memory; others may write at the same time, which the
+    // seal reveals.
+    let entry = unsafe { &mut *entry };
+    entry.seal = stack::mix(path.hash, stack);
+    entry.stack = stack;
+    entry.length = path.length;
+    entry.extent = path.extent;
+    entry.offsets = path.offsets;
+}
+
+#[inline(always)]
+fn index(seed: u64) -> u32 {
+    (seed >> (64 - INDEX_BITS)) as u32
+}
