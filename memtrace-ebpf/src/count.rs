@@ -1,7 +1,7 @@
 //! Counting: see [`memtrace_common::Counter`].
 use core::arch::asm;
 
-use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::{helpers::bpf_ktime_get_ns, maps::PerCpuArray};
 use memtrace_common::Counter;
 
 use crate::maps;
@@ -10,6 +10,15 @@ use crate::maps;
 #[inline(always)]
 pub fn count(counter: Counter) {
     add_one(&maps::COUNTERS, counter as u32);
+    if counter.is_loss()
+        && let Some(last) = maps::LAST_LOSS.get_ptr_mut(0)
+    {
+        // SAFETY: no arguments, no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: the map's own memory; of two CPUs that write at once either
+        // time is late enough.
+        unsafe { *last = now };
+    }
 }
 
 /// Counts a call of the function with this number.

@@ -23,6 +23,10 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_SLOTS, 0);
 
+/// Kernel → user: when an event was lost last, on the events' clock; 0: never.
+#[map]
+pub static LAST_LOSS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Kernel → user: enters (even) and returns (odd) of each
 /// [`memtrace_common::Function`], at twice its number.
 #[map]

@@ -65,6 +65,11 @@ pub struct Args {
     #[arg(long)]
     pub no_mmap: bool,
 
+    /// Size of the buffer between kernel and memtrace, where events wait to be
+    /// read [default: 1/512 of the memory, 4 to 64 MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
+    pub buffer: Option<u32>,
+
     /// How to write the report
     #[arg(short, long, value_name = "FORMAT", default_value = report::FORMATS[0].name, value_parser = formats())]
     pub format: &'static report::Format,
@@ -106,6 +111,17 @@ pub enum Color {
 fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
     PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name))
         .map(|name| report::format(&name).unwrap_or(&report::FORMATS[0]))
+}
+
+/// A ring buffer is a power of two and at least a page.
+fn parse_buffer(text: &str) -> Result<u32, String> {
+    const SMALLEST: u64 = 4096;
+    const LARGEST: u64 = 1 << 30;
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if !(SMALLEST..=LARGEST).contains(&bytes) {
+        return Err("it must be between 4KiB and 1GiB".to_owned());
+    }
+    u32::try_from(bytes.next_power_of_two()).map_err(|error| error.to_string())
 }
 
 impl Args {

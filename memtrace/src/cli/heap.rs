@@ -46,6 +46,7 @@ fn options(args: &Args) -> session::Options {
     session::Options {
         proc_root: PathBuf::from("/proc"),
         mappings: !args.no_mmap,
+        ring_bytes: args.buffer,
         log_level: if args.verbose >= 2 {
             aya_log::Level::Debug as u8
         } else {

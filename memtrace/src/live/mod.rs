@@ -92,6 +92,11 @@ pub struct Outstanding {
     pub bytes: u64,
     /// Blocks or mappings outstanding.
     pub count: u64,
+    /// Of `bytes`, those allocated before an event was lost last: their free
+    /// may have been that event.
+    pub doubtful_bytes: u64,
+    /// The same of `count`.
+    pub doubtful_count: u64,
     /// Nanoseconds since the oldest of them was allocated.
     pub oldest_ns: u64,
     /// Nanoseconds since the youngest of them was allocated.
@@ -240,7 +245,9 @@ impl Live {
 
     /// What is outstanding at `now_ns` (on the events' clock), for each site
     /// that has any, in no particular order.
-    pub fn snapshot(&self, now_ns: u64, filter: &Filter) -> Vec<Outstanding> {
+    /// Allocations from before `last_loss_ns` are doubtful; 0: none are.
+    pub fn snapshot(&self, now_ns: u64, last_loss_ns: u64, filter: &Filter) -> Vec<Outstanding> {
+        let lost_ago = now_ns.saturating_sub(last_loss_ns);
         let mut sums: Vec<Outstanding> = self
             .sites
             .iter()
@@ -248,6 +255,8 @@ impl Live {
                 site: *site,
                 bytes: 0,
                 count: 0,
+                doubtful_bytes: 0,
+                doubtful_count: 0,
                 oldest_ns: 0,
                 newest_ns: u64::MAX,
             })
@@ -263,6 +272,10 @@ impl Live {
                 let sum = &mut sums[item.site as usize];
                 sum.bytes += item.bytes;
                 sum.count += item.count;
+                if last_loss_ns > 0 && item.age_ns >= lost_ago {
+                    sum.doubtful_bytes += item.bytes;
+                    sum.doubtful_count += item.count;
+                }
                 sum.oldest_ns = sum.oldest_ns.max(item.age_ns);
                 sum.newest_ns = sum.newest_ns.min(item.age_ns);
             }

@@ -1,5 +1,5 @@
 //! The kernel side's counters.
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{Array, MapData, PerCpuArray};
 use memtrace_common::{Counter, Function};
 
 use super::object::{LoadError, Programs};
@@ -8,6 +8,7 @@ use super::object::{LoadError, Programs};
 pub struct Counters {
     counters: PerCpuArray<MapData, u64>,
     calls: PerCpuArray<MapData, u64>,
+    last_loss: Array<MapData, u64>,
 }
 
 impl Counters {
@@ -16,6 +17,7 @@ impl Counters {
         Ok(Self {
             counters: programs.per_cpu("COUNTERS")?,
             calls: programs.per_cpu("CALLS")?,
+            last_loss: programs.array("LAST_LOSS")?,
         })
     }
 
@@ -36,6 +38,11 @@ impl Counters {
             .filter(|counter| counter.is_loss())
             .map(|counter| (*counter, self.get(*counter)))
             .filter(|(_, count)| *count > 0)
+    }
+
+    /// When an event was lost last, on the events' clock; 0: never.
+    pub fn last_loss_ns(&self) -> u64 {
+        self.last_loss.get(&0, 0).unwrap_or(0)
     }
 
     /// Enters and returns of each function that was called.

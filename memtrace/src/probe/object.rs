@@ -14,6 +14,9 @@ use super::multi::MultiPrograms;
 /// The object, as the build script made or found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
+/// The reader is woken when so much waits for it, or a quarter of the buffer.
+const WAKE_BYTES: u64 = 64 * 1024;
+
 /// Sizes that depend on the machine and on the targets.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -88,9 +91,11 @@ impl Programs {
     /// kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
     /// if the kernel lets us.
     pub fn load(sizes: Sizes, log_level: u8, multi: bool) -> Result<Self, LoadError> {
+        let wake_bytes = u64::from(sizes.ring_bytes / 4).min(WAKE_BYTES);
         let ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
+            .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .map_err(why_not_loaded)?;

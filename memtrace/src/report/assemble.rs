@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub now_ns: u64,
     /// Events that were dropped.
     pub lost_events: u64,
+    /// When the last of them was, on the events' clock; 0: none was.
+    pub last_loss_ns: u64,
     /// What else a reader must know.
     pub notes: Vec<String>,
 }
@@ -53,7 +55,9 @@ pub struct Choice {
 
 /// Assembles a heap report.
 pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> HeapReport {
-    let mut outstanding = facts.live.snapshot(facts.now_ns, &choice.filter);
+    let mut outstanding = facts
+        .live
+        .snapshot(facts.now_ns, facts.last_loss_ns, &choice.filter);
     // The hash last, so that equal sites keep their places between reports.
     outstanding.sort_by_key(|site| {
         let (first, second) = match choice.order {
@@ -83,6 +87,8 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         freed_bytes: sums.freed_bytes,
         freed_count: sums.freed_count,
         unmatched_frees: sums.unmatched_frees,
+        doubtful_bytes: sum(|site| site.doubtful_bytes),
+        doubtful_count: sum(|site| site.doubtful_count),
     };
     let mut notes = facts.notes.clone();
     if sums.reused_addresses > 0 {
@@ -129,6 +135,8 @@ fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> 
         count: site.count,
         allocated_bytes: site.site.allocated_bytes,
         allocated_count: site.site.allocated_count,
+        doubtful_bytes: site.doubtful_bytes,
+        doubtful_count: site.doubtful_count,
         oldest_ns: site.oldest_ns,
         newest_ns: site.newest_ns,
         truncated: known.is_none_or(|stack| stack.truncated),

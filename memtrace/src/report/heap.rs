@@ -68,6 +68,13 @@ pub struct Totals {
     pub freed_count: u64,
     /// Frees of blocks from before the trace.
     pub unmatched_frees: u64,
+    /// Of `outstanding_bytes`, allocated before an event was lost last: the
+    /// free may have been that event.
+    #[serde(default)]
+    pub doubtful_bytes: u64,
+    /// The same of `outstanding_count`.
+    #[serde(default)]
+    pub doubtful_count: u64,
 }
 
 /// What an allocation is.
@@ -98,6 +105,12 @@ pub struct Stack {
     pub allocated_bytes: u64,
     /// Ever.
     pub allocated_count: u64,
+    /// Of `bytes`, allocated before an event was lost last.
+    #[serde(default)]
+    pub doubtful_bytes: u64,
+    /// Of `count`, allocated before an event was lost last.
+    #[serde(default)]
+    pub doubtful_count: u64,
     /// Age of the oldest outstanding allocation; 0 where there is none.
     pub oldest_ns: u64,
     /// Age of the youngest outstanding allocation; 0 where there is none.

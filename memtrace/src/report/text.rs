@@ -232,6 +232,14 @@ impl Text<'_> {
             ages(stack.newest_ns, stack.oldest_ns)
         );
         self.sentence(5, None, &about)?;
+        if stack.doubtful_count > 0 {
+            let text = format!(
+                "     {} of these in {} may have been freed: they are from before events were lost",
+                Bytes(stack.doubtful_bytes),
+                number(stack.doubtful_count, "block", "blocks"),
+            );
+            self.sentence(5, Some(Paint::Alarm), &text)?;
+        }
         self.frames(stack)
     }
 

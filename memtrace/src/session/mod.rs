@@ -76,6 +76,8 @@ pub struct Options {
     pub proc_root: PathBuf,
     /// Also mmap, munmap and mremap.
     pub mappings: bool,
+    /// Size of the ring buffer, bytes; absent: by the machine's memory.
+    pub ring_bytes: Option<u32>,
     /// How much the kernel side says through aya-log; 0: nothing.
     pub log_level: u8,
 }
@@ -129,11 +131,15 @@ impl Session {
             });
         }
         let unwind_tables = unwind::build(cache.iter().map(|module| &**module));
-        let ring_bytes =
-            kernel::ring_bytes(&options.proc_root).map_err(|source| SessionError::System {
-                what: "read /proc/meminfo",
-                source,
-            })?;
+        let ring_bytes = match options.ring_bytes {
+            Some(bytes) => bytes,
+            None => {
+                kernel::ring_bytes(&options.proc_root).map_err(|source| SessionError::System {
+                    what: "read /proc/meminfo",
+                    source,
+                })?
+            }
+        };
         let sizes = Sizes {
             ring_bytes,
             row_chunks: unwind::chunks_for(&unwind_tables),
@@ -343,6 +349,11 @@ impl Session {
             started_ns: self.started_ns,
             now_ns,
             lost_events: kernel_lost + self.undecodable,
+            last_loss_ns: if kernel_lost == 0 {
+                0
+            } else {
+                self.counters.last_loss_ns()
+            },
             notes: if kernel_lost == 0 { Vec::new() } else { notes },
         }
     }
