@@ -6,7 +6,7 @@ use super::object::{LoadError, Programs};
 
 /// Reads the kernel side's counters.
 pub struct Counters {
-    counters: PerCpuArray<MapData, u64>,
+    reasons: PerCpuArray<MapData, u64>,
     calls: PerCpuArray<MapData, u64>,
     last_loss: Array<MapData, u64>,
 }
@@ -15,7 +15,7 @@ impl Counters {
     /// Opens the maps; once.
     pub fn open(programs: &mut Programs) -> Result<Self, LoadError> {
         Ok(Self {
-            counters: programs.per_cpu("COUNTERS")?,
+            reasons: programs.per_cpu("COUNTERS")?,
             calls: programs.per_cpu("CALLS")?,
             last_loss: programs.array("LAST_LOSS")?,
         })
@@ -23,7 +23,7 @@ impl Counters {
 
     /// One counter, over all CPUs.
     pub fn get(&self, counter: Counter) -> u64 {
-        sum(&self.counters, counter as u32)
+        sum(&self.reasons, counter as u32)
     }
 
     /// Events that were dropped for any reason.
