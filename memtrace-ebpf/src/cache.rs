@@ -66,7 +66,7 @@ pub fn begin(thread: &mut Thread, base: u64, seed: u64) -> Option<u64> {
         if word >= length {
             break;
         }
-        let at = entry.offsets[word] as usize / 8 & (STACK_WINDOW / 8 - 1);
+        let at = (entry.offsets[word] as usize / 8) & (STACK_WINDOW / 8 - 1);
         hash = stack::mix(hash, thread.window[at]);
     }
     let stack = entry.stack;
