@@ -86,7 +86,7 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
     };
     let child = Pid::from_raw(i32::try_from(held.pid()).context("pid out of range")?);
     let started = start_traced(args, held);
-    let (session, reader) = match started {
+    let (session, reader, ended) = match started {
         Ok(started) => started,
         Err(error) => {
             // Held at its first instruction: it has done nothing yet.
@@ -104,6 +104,10 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
         exits,
         symbolizer: Symbolizer::new(symbol::Options::default()),
     };
+    if let Some(status) = ended {
+        run.finish().await?;
+        return as_shell(status);
+    }
     let asked = run.until_asked(&mut signals).await?;
     drop(run);
     if asked == Some(Asked::Terminate) {
@@ -112,15 +116,28 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
     wait_for(child, &mut signals).await
 }
 
-fn start_traced(args: &Args, held: Held) -> anyhow::Result<(Session, Reader)> {
+/// Also returns how the command ended, if it did so before its first
+/// instruction.
+fn start_traced(args: &Args, held: Held) -> anyhow::Result<(Session, Reader, Option<WaitStatus>)> {
     let pid = held.pid();
     let (mut session, reader) = Session::prepare(options(args), &[pid])?;
     log_kernel_side(&mut session, args);
     session.refresh(pid);
-    held.run_to_entry(|| session.refresh(pid))?;
-    session.check_allocators()?;
-    announce(&session);
-    Ok((session, reader))
+    let ended = held.run_to_entry(|| session.refresh(pid))?;
+    if ended.is_none() {
+        session.check_allocators()?;
+        announce(&session);
+    }
+    Ok((session, reader, ended))
+}
+
+/// An exit status as a shell would tell it.
+fn as_shell(status: WaitStatus) -> anyhow::Result<i32> {
+    match status {
+        WaitStatus::Exited(_, status) => Ok(status),
+        WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
+        other => anyhow::bail!("the command ended in an unknown way: {other:?}"),
+    }
 }
 
 /// Waits for the command's end and returns its status as a shell would.
@@ -129,11 +146,7 @@ async fn wait_for(child: Pid, signals: &mut Signals) -> anyhow::Result<i32> {
     loop {
         tokio::select! {
             status = &mut waiting => {
-                return match status?.context("failed to wait for the command")? {
-                    WaitStatus::Exited(_, status) => Ok(status),
-                    WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
-                    other => anyhow::bail!("the command ended in an unknown way: {other:?}"),
-                };
+                return as_shell(status?.context("failed to wait for the command")?);
             }
             asked = signals.next() => if asked == Asked::Terminate {
                 let _ = kill(child, Signal::SIGTERM);

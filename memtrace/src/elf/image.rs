@@ -167,6 +167,26 @@ impl Image {
     /// Calls `visit` with name, virtual address and size of every function
     /// defined in `.dynsym` and `.symtab`.
     fn each_symbol(&self, mut visit: impl FnMut(&[u8], u64, u64)) {
+        self.each_entry(|name, symbol| {
+            let vaddr = symbol.st_value(ENDIAN);
+            let defined = symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF;
+            if defined && symbol.st_type() == elf::STT_FUNC && self.is_code(vaddr) {
+                visit(name, vaddr, symbol.st_size(ENDIAN));
+            }
+        });
+    }
+
+    /// Whether a symbol of this name is looked for in other files.
+    pub fn imports(&self, name: &str) -> bool {
+        let mut found = false;
+        self.each_entry(|other, symbol| {
+            found |= symbol.st_shndx(ENDIAN) == elf::SHN_UNDEF && other == name.as_bytes();
+        });
+        found
+    }
+
+    /// Calls `visit` with name and entry of everything in both symbol tables.
+    fn each_entry(&self, mut visit: impl FnMut(&[u8], &Sym64<LittleEndian>)) {
         for section in self.symbol_tables() {
             let strings = self
                 .headers
@@ -183,11 +203,6 @@ impl Image {
                 continue;
             };
             for symbol in symbols {
-                let vaddr = symbol.st_value(ENDIAN);
-                let defined = symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF;
-                if !defined || symbol.st_type() != elf::STT_FUNC || !self.is_code(vaddr) {
-                    continue;
-                }
                 let rest = strings
                     .get(symbol.st_name(ENDIAN) as usize..)
                     .unwrap_or_default();
@@ -196,7 +211,7 @@ impl Image {
                 if let Some(length) = rest.iter().position(|&byte| byte == 0) {
                     // Static tables of some linkers keep `malloc@@VERSION`.
                     let name = rest[..length].split(|&byte| byte == b'@').next();
-                    visit(name.unwrap_or_default(), vaddr, symbol.st_size(ENDIAN));
+                    visit(name.unwrap_or_default(), symbol);
                 }
             }
         }

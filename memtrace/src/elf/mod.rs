@@ -10,7 +10,7 @@ pub mod unwind;
 mod walk;
 
 pub use image::{DefinedFunction, Image, Machine, Segment};
-pub use site::{Need, Site, choose};
+pub use site::{Need, Site, calls, choose};
 pub use source::ElfError;
 pub use unwind::{UnwindError, UnwindTable};
 pub use walk::{Registers, Walk, walk};

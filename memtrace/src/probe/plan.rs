@@ -2,10 +2,10 @@
 //! pure function of what the modules define and what the kernel emulates.
 use std::sync::Arc;
 
-use memtrace_common::function::Role;
+use memtrace_common::{Function, function::Role};
 
 use crate::{
-    elf::{DefinedFunction, Machine, Need, choose},
+    elf::{DefinedFunction, Machine, Need, calls, choose},
     kernel::uprobe::Emulated,
     process::{Module, Modules},
 };
@@ -33,6 +33,8 @@ pub struct Plan {
     pub attachments: Vec<Attachment>,
     /// For each file with allocation functions: its name and their names.
     pub allocators: Vec<(String, Vec<&'static str>)>,
+    /// What allocates past every probe, in sentences.
+    pub unseen: Vec<String>,
 }
 
 /// The one program for the return of every function.
@@ -66,6 +68,7 @@ fn is_mapping(role: Role) -> bool {
 pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
     let mut chosen: Vec<(u32, Vec<Attachment>)> = Vec::new();
     let mut allocators = Vec::new();
+    let mut unseen = Vec::new();
     for module in modules.files() {
         let Ok(image) = &module.image else { continue };
         if let Some(offset) = image
@@ -100,6 +103,13 @@ pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
             }
             chosen.push((rank(role), programs));
         }
+        let others = || modules.files().filter(|other| other.id != module.id);
+        if allocates_past_malloc(module) && others().any(|other| uses_new(other)) {
+            unseen.push(format!(
+                "{}: its C++ operator new does not go through malloc and is not probed yet; what it allocates is missing here",
+                module.name()
+            ));
+        }
         if !names.is_empty() {
             allocators.push((module.name(), names));
         }
@@ -111,7 +121,47 @@ pub fn plan(modules: &Modules, mappings: bool, emulated: Emulated) -> Plan {
             .flat_map(|(_, programs)| programs)
             .collect(),
         allocators,
+        unseen,
     }
+}
+
+/// `operator new(size_t)`, by the Itanium C++ ABI where `size_t` is `unsigned long`.
+const OPERATOR_NEW: &str = "_Znwm";
+
+/// Bytes of `operator new` that are searched for a call of malloc.
+const OPERATOR_NEW_BYTES: u64 = 256;
+
+/// Whether an allocator brings an `operator new` that does not call its malloc:
+/// jemalloc's and tcmalloc's have the fast path inlined. The one of libstdc++
+/// is in a file without malloc, or calls it.
+fn allocates_past_malloc(module: &Module) -> bool {
+    let malloc = module
+        .functions
+        .iter()
+        .find(|defined| defined.function == Function::Malloc);
+    let (Ok(image), Some(malloc)) = (&module.image, malloc) else {
+        return false;
+    };
+    image.symbol(OPERATOR_NEW).is_some_and(|new| {
+        let code = image.code(new, OPERATOR_NEW_BYTES).unwrap_or_default();
+        !calls(&code, new, malloc.vaddr)
+    })
+}
+
+/// The forms of `operator new` for objects and for arrays, and those that
+/// return NULL instead of throwing.
+const OPERATORS_NEW: &[&str] = &[
+    OPERATOR_NEW,
+    "_Znam",
+    "_ZnwmRKSt9nothrow_t",
+    "_ZnamRKSt9nothrow_t",
+];
+
+/// Whether code in this file allocates by `operator new` of another one.
+fn uses_new(module: &Module) -> bool {
+    module.image.as_ref().is_ok_and(|image| {
+        image.symbol(OPERATOR_NEW).is_none() && OPERATORS_NEW.iter().any(|name| image.imports(name))
+    })
 }
 
 /// glibc's dynamic linker has a malloc of its own for the time before libc is

@@ -52,8 +52,8 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> LaunchErr
     }
 }
 
-/// A child that is held by ptrace. Dropped or not released, it goes on when
-/// memtrace ends: the kernel lets go of it.
+/// A child that is held by ptrace, and killed if memtrace ends before it is let
+/// go: it has not begun.
 #[derive(Debug)]
 pub struct Held {
     pid: Pid,
@@ -76,7 +76,11 @@ impl Held {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
             ended => return Err(LaunchError::Ended(ended)),
         }
-        let options = Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACESYSGOOD;
+        // Should memtrace be killed while the child has a breakpoint in it, the
+        // child must not run into it.
+        let options = Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_EXITKILL;
         ptrace::setoptions(pid, options).map_err(failed("PTRACE_SETOPTIONS"))?;
         let mut signal = None;
         loop {
@@ -104,10 +108,18 @@ impl Held {
         }
     }
 
+    fn release(&self) -> Result<Option<WaitStatus>, LaunchError> {
+        ptrace::detach(self.pid, None)
+            .map(|()| None)
+            .map_err(failed("PTRACE_DETACH"))
+    }
+
     /// Lets the dynamic linker work until the executable's entry point, calls
     /// `mapped` with the child held whenever code was mapped, and then lets
     /// the child go.
-    pub fn run_to_entry(self, mut mapped: impl FnMut()) -> Result<(), LaunchError> {
+    ///
+    /// Returns how the child ended, if it did so before its entry point.
+    pub fn run_to_entry(self, mut mapped: impl FnMut()) -> Result<Option<WaitStatus>, LaunchError> {
         let process = Process::new(self.pid.as_raw()).map_err(|e| LaunchError::System {
             what: "reading its auxiliary vector",
             source: io::Error::other(e),
@@ -120,7 +132,7 @@ impl Held {
             .map(|entry| Breakpoint::set(self.pid, entry))
             .transpose()?;
         let Some(breakpoint) = breakpoint else {
-            return ptrace::detach(self.pid, None).map_err(failed("PTRACE_DETACH"));
+            return self.release();
         };
         let mut signal = None;
         loop {
@@ -130,13 +142,14 @@ impl Held {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) if breakpoint.was_hit(self.pid) => {
                     breakpoint.clear(self.pid)?;
                     mapped();
-                    return ptrace::detach(self.pid, None).map_err(failed("PTRACE_DETACH"));
+                    return self.release();
                 }
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 WaitStatus::PtraceEvent(..) => mapped(),
-                // Its constructors ended it: no entry point was reached, and
-                // what it did is traced.
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Ok(()),
+                // By its constructors, or by Ctrl-C.
+                ended @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
+                    return Ok(Some(ended));
+                }
                 _ => {}
             }
         }

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use memtrace_common::Function;
 use procfs::process::{MMPermissions, MMapPath};
 
 use super::{ProcessError, failed, open};
@@ -31,6 +32,9 @@ pub struct Module {
     pub image: Result<Image, ElfError>,
     /// The traced functions that it defines.
     pub functions: Vec<DefinedFunction>,
+    /// Whether it is an allocator and nothing else, as libjemalloc is: what it
+    /// maps is not the program's.
+    pub is_allocator: bool,
     /// Keeps `open_path` valid.
     _file: File,
 }
@@ -200,14 +204,35 @@ impl ModuleCache {
             log::debug!("{}: {error}", path.display());
         }
         let id = ModuleId(u32::try_from(self.modules.len()).unwrap_or(u32::MAX));
+        let functions = image.as_ref().map(Image::functions).unwrap_or_default();
         self.modules.push(Arc::new(Module {
             id,
+            is_allocator: is_allocator(path, &image, &functions),
             path: path.to_owned(),
             open_path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-            functions: image.as_ref().map(Image::functions).unwrap_or_default(),
+            functions,
             image,
             _file: file,
         }));
         Some(id)
     }
+}
+
+/// A library with a malloc that is no C library. Executables are left out:
+/// their own code may map as well.
+fn is_allocator(
+    path: &Path,
+    image: &Result<Image, ElfError>,
+    functions: &[DefinedFunction],
+) -> bool {
+    let library = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(".so"));
+    library
+        && functions
+            .iter()
+            .any(|defined| defined.function == Function::Malloc)
+        && image
+            .as_ref()
+            .is_ok_and(|image| image.symbol("printf").is_none())
 }

@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub lost_events: u64,
     /// When the last of them was, on the events' clock; 0: none was.
     pub last_loss_ns: u64,
+    /// Whether every way to allocate that the processes have is probed.
+    pub complete: bool,
     /// What else a reader must know.
     pub notes: Vec<String>,
 }
@@ -106,7 +108,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
     HeapReport {
         schema: SCHEMA.to_owned(),
         duration_ns: facts.now_ns.saturating_sub(facts.started_ns),
-        exact: facts.lost_events == 0 && sums.reused_addresses == 0,
+        exact: facts.complete && facts.lost_events == 0 && sums.reused_addresses == 0,
         lost_events: facts.lost_events,
         sample_bytes: 0,
         notes,

@@ -125,6 +125,7 @@ impl Session {
                 target,
                 exited: false,
                 allocators: Vec::new(),
+                unseen: Vec::new(),
                 modules,
                 attached: Attached::default(),
                 placed: HashSet::new(),
@@ -219,6 +220,7 @@ impl Session {
         let Plan {
             mut attachments,
             allocators,
+            unseen,
         } = probe::plan::plan(&traced.modules, self.options.mappings, self.emulated);
         attachments.retain(|new| {
             traced
@@ -226,9 +228,10 @@ impl Session {
                 .insert((new.module.id, new.file_offset, new.program))
         });
         traced.allocators = allocators;
+        traced.unseen = unseen;
         let plan = Plan {
             attachments,
-            allocators: Vec::new(),
+            ..Plan::default()
         };
         traced.attached.attach(&mut self.programs, &plan, pid)?;
         Ok(())
@@ -291,7 +294,7 @@ impl Session {
                     self.refresh(record.head().pid);
                 }
                 Ok(Record::Map(map))
-                    if self.stacks.get(map.stack).is_some_and(|s| s.inside_free) => {}
+                    if self.stacks.get(map.stack).is_some_and(|s| s.by_allocator) => {}
                 Ok(record) => self.live.apply(&record),
                 Err(error) => {
                     self.undecodable += 1;
@@ -336,11 +339,16 @@ impl Session {
         let kernel_lost = self
             .ended
             .map_or_else(|| self.counters.lost(), |(_, lost)| lost);
-        let notes = self
-            .counters
-            .losses()
-            .map(|(counter, count)| format!("{}: {count}", counter.label()))
+        let mut notes: Vec<String> = self
+            .traced
+            .iter()
+            .flat_map(|traced| traced.unseen.clone())
             .collect();
+        let complete = notes.is_empty();
+        if kernel_lost > 0 {
+            let losses = self.counters.losses();
+            notes.extend(losses.map(|(counter, count)| format!("{}: {count}", counter.label())));
+        }
         Facts {
             live: &self.live,
             stacks: &self.stacks,
@@ -354,7 +362,8 @@ impl Session {
             } else {
                 self.counters.last_loss_ns()
             },
-            notes: if kernel_lost == 0 { Vec::new() } else { notes },
+            complete,
+            notes,
         }
     }
 

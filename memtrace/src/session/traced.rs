@@ -15,6 +15,8 @@ pub struct Traced {
     pub exited: bool,
     /// For each file with allocation functions: its name and theirs.
     pub allocators: Vec<(String, Vec<&'static str>)>,
+    /// What allocates past every probe, in sentences.
+    pub unseen: Vec<String>,
     pub(super) modules: Modules,
     pub(super) attached: Attached,
     pub(super) placed: HashSet<(ModuleId, u64, &'static str)>,

@@ -22,10 +22,11 @@ pub struct Location {
 pub struct Stack {
     /// Whether the walk ended before the outermost frame.
     pub truncated: bool,
-    /// Whether it leads through a function that ends blocks. `free` has no
-    /// return probe, so what it maps for its own use (a thread's first call
-    /// makes its arena) cannot be told apart in the kernel.
-    pub inside_free: bool,
+    /// Whether an allocator was at work on its own account: the stack leads
+    /// through a function that ends blocks (`free` has no return probe, so
+    /// what it maps for itself, a thread's arena for example, cannot be told
+    /// apart in the kernel), or the caller is an allocator's library.
+    pub by_allocator: bool,
     /// Innermost first; the first is the caller of the allocation function.
     pub frames: Box<[Location]>,
 }
@@ -47,17 +48,21 @@ impl StackTable {
         modules: &Modules,
     ) {
         self.stacks.entry(hash).or_insert_with(|| {
-            let mut inside_free = false;
+            let mut by_allocator = false;
+            let mut caller = true;
             let frames = addresses
                 .map(|ip| {
                     let mapped = modules.find(ip.wrapping_sub(1));
-                    inside_free |= mapped.is_some_and(|mapped| is_free(mapped, ip));
+                    by_allocator |= mapped.is_some_and(|mapped| {
+                        is_free(mapped, ip) || caller && mapped.module.is_allocator
+                    });
+                    caller = false;
                     locate(ip, mapped)
                 })
                 .collect();
             Stack {
                 truncated,
-                inside_free,
+                by_allocator,
                 frames,
             }
         });
