@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     args::{Args, Sort},
     output::Output,
-    signals::{Asked, Exit, Signals},
+    signals::{self, Asked, Exit, Signals},
 };
 use crate::{
     event::{poll::readable, ring::Reader},
@@ -28,6 +28,7 @@ use crate::{
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     let output = Output::open(args)?;
+    signals::hold().context("failed to hold signals back")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -179,6 +180,9 @@ fn announce(session: &Session) {
             plural(session.probes(), "probe"),
             allocators.join(", "),
         ));
+        for unseen in &traced.unseen {
+            log::warn!("{unseen}");
+        }
         for (file, functions) in &traced.allocators {
             log::info!("{file}: {}", functions.join(" "));
         }

@@ -1,19 +1,20 @@
 //! Ctrl-C, termination, and the ends of processes, as futures.
 use std::{io, os::fd::OwnedFd};
 
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal as Listener, SignalKind, signal},
 };
 
 use crate::event::poll::readable;
 
 /// What asks memtrace to end.
 pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    interrupt: Listener,
+    terminate: Listener,
+    hangup: Listener,
 }
 
 /// Which of them came.
@@ -25,13 +26,27 @@ pub(super) enum Asked {
     Terminate,
 }
 
+/// Holds back what asks memtrace to end, until [`Signals::listen`]: one that
+/// came while tokio's handlers are only half in place would be lost. To be
+/// called before there are other threads, which inherit it.
+pub(super) fn hold() -> io::Result<()> {
+    Ok(asking().thread_block()?)
+}
+
+fn asking() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+}
+
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
+        let signals = Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
-        })
+        };
+        // In this thread alone, which is enough: it gets what came meanwhile.
+        asking().thread_unblock()?;
+        Ok(signals)
     }
 
     pub(super) async fn next(&mut self) -> Asked {

@@ -108,7 +108,8 @@ impl Heap {
             site: block.site,
             bytes: block.size,
             count: 1,
-            age_ns: u64::from(now.wrapping_sub(block.born)) << TICK_SHIFT,
+            // An age of 0 would say that there is no such block.
+            age_ns: (u64::from(now.wrapping_sub(block.born)) << TICK_SHIFT).max(1),
         })
     }
 }

@@ -158,7 +158,7 @@ impl Mappings {
             site: piece.site,
             bytes: piece.end - start,
             count: u64::from(!self.split.contains_key(&piece.origin) || seen.insert(piece.origin)),
-            age_ns: now_ns.saturating_sub(piece.born_ns),
+            age_ns: now_ns.saturating_sub(piece.born_ns).max(1),
         })
     }
 }

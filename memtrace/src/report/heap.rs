@@ -111,7 +111,8 @@ pub struct Stack {
     /// Of `count`, allocated before an event was lost last.
     #[serde(default)]
     pub doubtful_count: u64,
-    /// Age of the oldest outstanding allocation; 0 where there is none.
+    /// Age of the oldest outstanding allocation, to about a millisecond, at
+    /// least 1; 0 where there is none.
     pub oldest_ns: u64,
     /// Age of the youngest outstanding allocation; 0 where there is none.
     pub newest_ns: u64,
