@@ -1,5 +1,4 @@
-//! Accounting, to the byte. docs/peers.md (calls in flight), 2 and 7.2 list how other tracers get these numbers wrong; each test names
-//! what it covers.
+//! Accounting, to the byte. docs/peers.md lists how other tracers get these numbers wrong; each test names what it covers.
 use std::thread::sleep;
 use std::time::Duration;
 

@@ -56,7 +56,12 @@ pub struct Target {
 impl Target {
     /// Starts a program and waits until it is ready to be attached to.
     pub fn start<S: AsRef<OsStr>>(name: &str, arguments: &[S]) -> Result<Self> {
-        let mut target = Self::spawn(Command::new(program::path(name)?).args(arguments))?;
+        Self::start_command(Command::new(program::path(name)?).args(arguments))
+    }
+
+    /// The same with an environment or whatever else a command takes.
+    pub fn start_command(command: &mut Command) -> Result<Self> {
+        let mut target = Self::spawn(command)?;
         target
             .lines
             .wait_for("READY", PATIENCE, |line| line == "READY")?;

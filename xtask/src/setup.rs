@@ -68,6 +68,14 @@ const TEST_PACKAGES: &[Package] = &[
         reason: "an allocator to preload",
     },
     Package {
+        name: "libtcmalloc-minimal4",
+        reason: "an allocator to preload",
+    },
+    Package {
+        name: "libmimalloc2.0",
+        reason: "an allocator to preload",
+    },
+    Package {
         name: "gdb",
         reason: "the second opinion on stacks",
     },
