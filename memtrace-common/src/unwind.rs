@@ -83,4 +83,9 @@ pub struct ProcessMappings {
     pub first: u32,
     /// How many, sorted by start.
     pub count: u32,
+    /// Goes up when other code than before lies at some address: the same
+    /// addresses are then another stack.
+    pub generation: u32,
+    /// Always 0.
+    pub reserved: u32,
 }

@@ -31,7 +31,7 @@ fn sizes_and_alignments() {
         (size_of::<UnwindRow>(), 8),
         (size_of::<RowChunk>(), 4096),
         (size_of::<Mapping>(), 32),
-        (size_of::<ProcessMappings>(), 8),
+        (size_of::<ProcessMappings>(), 16),
     ];
     for (index, (found, expected)) in sizes.into_iter().enumerate() {
         assert_eq!(found, expected, "type number {index}");

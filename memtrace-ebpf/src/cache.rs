@@ -66,8 +66,12 @@ pub fn begin(thread: &mut Thread, base: u64, seed: u64) -> Option<u64> {
         if word >= length {
             break;
         }
-        let at = (entry.offsets[word] as usize / 8) & (STACK_WINDOW / 8 - 1);
-        hash = stack::mix(hash, thread.window[at]);
+        let offset = entry.offsets[word];
+        if u32::from(offset) + 8 > entry.extent {
+            return None;
+        }
+        let at = (offset as usize / 8) & (STACK_WINDOW / 8 - 1);
+        hash = stack::mix(hash, placed(offset, thread.window[at]));
     }
     let stack = entry.stack;
     if stack::mix(hash, stack) != entry.seal {
@@ -89,7 +93,7 @@ pub fn note(thread: &mut Thread, address: u64, value: u64) {
     }
     path.offsets[length & (MAX_WORDS - 1)] = offset as u16;
     path.length = length as u32 + 1;
-    path.hash = stack::mix(path.hash, value);
+    path.hash = stack::mix(path.hash, placed(offset as u16, value));
     let extent = offset as u32 + 8;
     if extent > path.extent {
         path.extent = extent;
@@ -114,6 +118,12 @@ pub fn remember(thread: &Thread, seed: u64, stack: u64) {
     entry.length = path.length;
     entry.extent = path.extent;
     entry.offsets = path.offsets;
+}
+
+/// A word with its place, so that the seal holds for both.
+#[inline(always)]
+fn placed(offset: u16, value: u64) -> u64 {
+    value ^ (u64::from(offset) << 48)
 }
 
 #[inline(always)]

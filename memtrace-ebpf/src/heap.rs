@@ -175,8 +175,14 @@ fn result_of(thread: &Thread, result: u64) -> u64 {
 fn returned(thread: &Thread, address: u64, stack: u64) {
     let [count, size, old, _] = thread.arguments;
     let function = thread.function;
-    // An overflow makes the call fail, and a failed call is not counted.
-    let size = count.wrapping_mul(size);
+    // A product that overflows makes the call fail, and then it only matters
+    // that it is not 0, which would say: a reallocation to nothing.
+    let product = count.wrapping_mul(size);
+    let size = if product == 0 && count != 0 && size != 0 {
+        u64::MAX
+    } else {
+        product
+    };
     if function == Function::Realloc as u32 || function == Function::Reallocarray as u32 {
         if address != 0 || old != 0 {
             let head = head(EventKind::ReallocEnd, function);

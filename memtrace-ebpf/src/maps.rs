@@ -57,7 +57,7 @@ pub static PROCESSES: HashMap<u32, ProcessMappings> = HashMap::with_max_entries(
 
 /// User → kernel: the executable mappings of all processes.
 #[map]
-pub static MAPPINGS: Array<Mapping> = Array::with_max_entries(1 << 14, 0);
+pub static MAPPINGS: Array<Mapping> = Array::with_max_entries(1 << 16, 0);
 
 /// User → kernel: the unwind rows of all modules. User space sets the size.
 #[map]

@@ -42,7 +42,10 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     let mappings = unwind::mappings(pid);
     // User space moves the list of mappings when it changes, and remembered
     // walks go with it.
-    let process = (u64::from(pid) << 32) | u64::from(mappings.first);
+    let process = mix(
+        (u64::from(pid) << 32) | u64::from(mappings.generation),
+        u64::from(mappings.first),
+    );
     let seed = mix(mix(mix(process, ip), sp), fp);
     if let Some(hash) = cache::begin(thread, sp, seed) {
         return hash;
@@ -51,23 +54,33 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
     let _ = fill(thread, sp);
     let mut depth = 0;
     let mut end = Step::Next;
-    thread.hash = u64::from(pid);
+    thread.guessed = 0;
+    thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
     while depth < MAX_FRAMES {
         let ip = unwind::current(thread).ip;
         thread.stack.frames[depth] = ip;
         thread.hash = mix(thread.hash, ip);
         depth += 1;
         end = unwind::step(thread, &mappings);
+        // The first is an address that the program is about to return to,
+        // mapped or not.
+        if thread.mapped != 0 || depth == 1 {
+            thread.known = (thread.hash, depth as u64);
+        }
         if !matches!(end, Step::Next) {
             break;
         }
     }
+    // In code that is not known to be mapped (a library that has just been
+    // loaded, or no code at all) a frame pointer may lead on, or astray. Where
+    // it does not lead back to known code, that part is left out.
+    let (hash, depth) = thread.known;
     let flags = match end {
-        Step::End => 0,
+        Step::End if thread.guessed == 0 => 0,
         _ => StackFlags::TRUNCATED,
     };
     // A cut stack is another stack than the same frames complete.
-    let hash = mix(thread.hash, u64::from(flags));
+    let hash = mix(hash, u64::from(flags));
     let mut head = head(EventKind::Stack, 0);
     head.flags = flags;
     thread.stack.start = StackHead {
@@ -91,7 +104,8 @@ pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
         );
     }
     let (hash, sent) = send_if_new(thread);
-    if sent {
+    // What could not be read may be there the next time.
+    if sent && !matches!(end, Step::Unreadable) {
         cache::remember(thread, seed, hash);
     }
     hash

@@ -27,6 +27,12 @@ pub struct Thread {
     pub frame: Registers,
     /// Hash of the frames so far.
     pub hash: u64,
+    /// Hash and number of the frames up to the last in mapped code.
+    pub known: (u64, u64),
+    /// Whether the frame is in mapped code: 0 or 1.
+    pub mapped: u32,
+    /// Whether any frame was not: 0 or 1.
+    pub guessed: u32,
     /// What the walk has read.
     pub path: Path,
     /// Where the copy in `window` is from.

@@ -32,8 +32,8 @@ pub enum Step {
 /// No code is mapped below the lowest page (`vm.mmap_min_addr`).
 const LOWEST_CODE: u64 = 4096;
 
-/// Halvings that find one of 4,096 mappings.
-const MAPPING_STEPS: u32 = 13;
+/// Halvings that find one of 65,536 mappings.
+const MAPPING_STEPS: u32 = 17;
 /// Halvings that find one of 65,536 chunks, of 32 million rows.
 const CHUNK_STEPS: u32 = 17;
 /// Halvings that find a row in a chunk.
@@ -51,7 +51,12 @@ pub fn mappings(pid: u32) -> ProcessMappings {
     // SAFETY: user space replaces the value as a whole.
     match unsafe { maps::PROCESSES.get(pid) } {
         Some(mappings) => *mappings,
-        None => ProcessMappings { first: 0, count: 0 },
+        None => ProcessMappings {
+            first: 0,
+            count: 0,
+            generation: 0,
+            reserved: 0,
+        },
     }
 }
 
@@ -65,7 +70,12 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     // The instruction before the return address is the call: at the return
     // address itself another rule may already hold.
     let packed = unwind_rule(mappings.first, mappings.count, ip.wrapping_sub(1));
-    let row: UnwindRow = zerocopy::transmute!(packed);
+    let mapped = packed != NO_CODE;
+    let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
+    thread.mapped = u32::from(mapped);
+    if !mapped {
+        thread.guessed = 1;
+    }
     let offset = (i64::from(row.cfa_words) * 8) as u64;
     let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
 
@@ -84,8 +94,10 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
         sp.wrapping_add(UCONTEXT_SP)
     } else if row.rule == CfaRule::Plt as u8 {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
-    } else if row.rule == CfaRule::End as u8 || fp == 0 {
+    } else if row.rule == CfaRule::End as u8 {
         return Step::End;
+    } else if fp == 0 {
+        return Step::NoRule;
     } else {
         saved_fp = 16;
         fp.wrapping_add(16)
@@ -145,6 +157,9 @@ pub fn current(thread: &Thread) -> Registers {
 /// A packed row that says [`CfaRule::Unknown`].
 const UNKNOWN: u64 = 0;
 
+/// No row: nothing executable is mapped at the address.
+const NO_CODE: u64 = u64::MAX;
+
 /// The rule for the instruction at `address`, as the bits of an
 /// [`UnwindRow`], of a process whose mappings are `count` from `first` on.
 ///
@@ -155,7 +170,7 @@ const UNKNOWN: u64 = 0;
 #[unsafe(no_mangle)]
 pub extern "C" fn unwind_rule(first: u32, count: u32, address: u64) -> u64 {
     let Some(mapping) = mapping(first, count, address) else {
-        return UNKNOWN;
+        return NO_CODE;
     };
     if mapping.chunks == 0 {
         return UNKNOWN;

@@ -38,7 +38,7 @@ pub struct Args {
     pub duration: Option<Duration>,
 
     /// Also report every so often while tracing
-    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_interval)]
     pub interval: Option<Duration>,
 
     /// Only count allocations at least this old: what lives longer than that is suspect
@@ -53,9 +53,9 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
 
-    /// Show this many stacks; 0 shows all
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    pub top: usize,
+    /// Show this many stacks; 0 shows all [default: 10; folded: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub top: Option<usize>,
 
     /// What to sort stacks by
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
@@ -124,7 +124,27 @@ fn parse_buffer(text: &str) -> Result<u32, String> {
     u32::try_from(bytes.next_power_of_two()).map_err(|error| error.to_string())
 }
 
+/// A report every 0 s would never end.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_millis(10) {
+        return Err("it must be at least 10ms".to_owned());
+    }
+    Ok(interval)
+}
+
 impl Args {
+    /// How many stacks to show.
+    pub fn top(&self) -> usize {
+        match self.top {
+            Some(0) => usize::MAX,
+            Some(top) => top,
+            // A flame graph of ten stacks would mislead.
+            None if self.format.name == "folded" => usize::MAX,
+            None => 10,
+        }
+    }
+
     /// Whether to colour the report.
     pub fn color_report(&self) -> bool {
         let terminal = self.output.is_none() && std::io::stdout().is_terminal();

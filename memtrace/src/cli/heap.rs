@@ -1,5 +1,11 @@
 //! `memtrace -p PID` and `memtrace -- COMMAND`: outstanding allocations.
-use std::{collections::VecDeque, ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    ffi::OsString,
+    io::Write as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use nix::{
@@ -59,7 +65,8 @@ fn options(args: &Args) -> session::Options {
 async fn trace_running(args: &Args, output: Output) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let mut pids = args.pid.clone();
-    pids.dedup();
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
     let (mut session, reader) = Session::prepare(options(args), &pids)?;
     log_kernel_side(&mut session, args);
     let exits = watch(&session)?;
@@ -161,6 +168,7 @@ fn watch(session: &Session) -> Result<Vec<Exit>, SessionError> {
     session
         .traced
         .iter()
+        .filter(|traced| !traced.exited)
         .filter_map(|traced| Exit::of(traced.target.pid).ok())
         .map(Ok)
         .collect()
@@ -194,9 +202,9 @@ fn plural(count: usize, what: &str) -> String {
 }
 
 /// Progress goes to standard error, also without `-v`.
-#[expect(clippy::print_stderr, reason = "the one place for progress")]
 fn eprint_line(line: &str) {
-    eprintln!("memtrace: {line}");
+    // Where it cannot be written, there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "memtrace: {line}");
 }
 
 /// Prints what the kernel side logs, at -vv.
@@ -248,7 +256,7 @@ impl Run<'_> {
                     self.exits = watch(&self.session)?;
                 }
                 () = until(next_report) => {
-                    self.report(monotonic_ns())?;
+                    if !self.report(monotonic_ns())? { break }
                     next_report = self.args.interval.map(|interval| Instant::now() + interval);
                 }
                 batch = self.reader.next() => match batch {
@@ -264,12 +272,19 @@ impl Run<'_> {
     /// Takes the probes out and reports what was outstanding when that began.
     async fn finish(&mut self) -> anyhow::Result<()> {
         let (end, mut probes) = self.session.end();
-        let detaching = tokio::task::spawn_blocking(move || probes.detach());
+        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
+        let detached = loop {
+            tokio::select! {
+                detached = &mut detaching => break detached,
+                Some(batch) = self.reader.next() => self.session.apply(&batch),
+            }
+        };
+        detached.context("failed to take the probes out")?;
+        // Only now is everything in the ring buffer that will ever be.
         self.reader.stop();
         while let Some(batch) = self.reader.next().await {
             self.session.apply(&batch);
         }
-        detaching.await.context("failed to take the probes out")?;
         self.session.any_alive();
         self.report(end)?;
         for line in self.session.statistics() {
@@ -278,7 +293,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn report(&mut self, now_ns: u64) -> anyhow::Result<()> {
+    /// Returns whether anybody still reads.
+    fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
         let args = self.args;
         let choice = Choice {
             filter: Filter {
@@ -290,7 +306,7 @@ impl Run<'_> {
                 Sort::Bytes => Order::Bytes,
                 Sort::Count => Order::Count,
             },
-            top: if args.top == 0 { usize::MAX } else { args.top },
+            top: args.top(),
         };
         let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
         self.output.write(&report)
@@ -308,10 +324,15 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-/// Completes when any of the processes has ended.
+/// How often to look for the end of processes that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Completes when any of the processes has ended, or may have.
 async fn ended(exits: &[Exit]) {
     if exits.is_empty() {
-        std::future::pending::<()>().await;
+        // All have ended, or cannot be watched: look now and then.
+        tokio::time::sleep(LOOK_AGAIN).await;
+        return;
     }
     let mut waiting: VecDeque<_> = exits.iter().map(|exit| Box::pin(exit.wait())).collect();
     std::future::poll_fn(|context| {

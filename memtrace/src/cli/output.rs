@@ -13,6 +13,8 @@ use crate::report::{self, Style, heap::HeapReport};
 /// Standard output or a file, opened before anything is probed.
 pub(super) struct Output {
     writer: Box<dyn Write>,
+    /// The file that an earlier report may be in.
+    stale: Option<File>,
     name: String,
     format: &'static report::Format,
     style: Style,
@@ -20,9 +22,14 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn open(args: &Args) -> anyhow::Result<Self> {
+        let mut stale = None;
         let (writer, name): (Box<dyn Write>, String) = match &args.output {
             None => (Box::new(io::stdout()), "standard output".to_owned()),
-            Some(path) => (Box::new(create(path)?), path.display().to_string()),
+            Some(path) => {
+                let file = create(path)?;
+                stale = file.try_clone().ok();
+                (Box::new(file), path.display().to_string())
+            }
         };
         let terminal = args.output.is_none() && io::stdout().is_terminal();
         let width = terminal.then(terminal_width).flatten();
@@ -32,33 +39,44 @@ impl Output {
         };
         Ok(Self {
             writer,
+            stale,
             name,
             format: args.format,
             style,
         })
     }
 
-    /// Writes one report.
-    pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<()> {
+    /// Writes one report. Returns whether anybody still reads: `head`, for
+    /// example, may have seen enough.
+    pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<bool> {
         let mut bytes = Vec::new();
         (self.format.render)(report, &self.style, &mut bytes)
             .context("failed to write the report")?;
+        if let Some(file) = self.stale.take() {
+            // Pipes and devices have no length to cut.
+            let _ = file.set_len(0);
+        }
         let written = self
             .writer
             .write_all(&bytes)
             .and_then(|()| self.writer.flush());
         match written {
-            // The reader, `head` for example, has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => {
-                written.with_context(|| format!("failed to write the report to {}", self.name))
-            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => written
+                .map(|()| true)
+                .with_context(|| format!("failed to write the report to {}", self.name)),
         }
     }
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {
-    File::create(path).with_context(|| {
+    // What an earlier run left stays until there is something to write.
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    file.with_context(|| {
         format!("cannot write to {}: give --output a file in a directory that exists and that you may write to", path.display())
     })
 }

@@ -14,7 +14,8 @@ use crate::event::poll::readable;
 pub(super) struct Signals {
     interrupt: Listener,
     terminate: Listener,
-    hangup: Listener,
+    /// Absent where whoever started memtrace ignores it, as nohup does.
+    hangup: Option<Listener>,
 }
 
 /// Which of them came.
@@ -42,7 +43,11 @@ impl Signals {
         let signals = Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: if hangup_is_ignored() {
+                None
+            } else {
+                Some(signal(SignalKind::hangup())?)
+            },
         };
         // In this thread alone, which is enough: it gets what came meanwhile.
         asking().thread_unblock()?;
@@ -53,9 +58,23 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Asked::Interrupt,
             _ = self.terminate.recv() => Asked::Terminate,
-            _ = self.hangup.recv() => Asked::Terminate,
+            _ = received(self.hangup.as_mut()) => Asked::Terminate,
         }
     }
+}
+
+async fn received(listener: Option<&mut Listener>) -> Option<()> {
+    match listener {
+        Some(listener) => listener.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP (1) is in this process's set of ignored signals.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|set| u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & 1 != 0))
 }
 
 /// The end of one process.

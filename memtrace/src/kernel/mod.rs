@@ -32,6 +32,13 @@ pub fn filters_multi_by_process() -> bool {
     version() >= (6, 10)
 }
 
+/// Whether process ids here are those that eBPF programs see. The initial
+/// namespace has a fixed inode (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+pub fn in_initial_pid_namespace(proc_root: &std::path::Path) -> bool {
+    std::fs::read_link(proc_root.join("self/ns/pid"))
+        .is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]")
+}
+
 /// Size of the ring buffer: 1/512 of the machine's memory, between 4 MiB and
 /// 64 MiB, as a power of two.
 ///

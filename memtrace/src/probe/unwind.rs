@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     elf::UnwindTable,
-    process::{Module, ModuleId, Modules},
+    process::{Module, ModuleId, Modules, modules::MappedModule},
 };
 
 /// The tables in the kernel, and what is where.
@@ -21,14 +21,15 @@ pub struct Tables {
     /// First chunk and number of chunks of each module in the kernel.
     loaded: HashMap<ModuleId, (u32, u32)>,
     next_chunk: u32,
-    next_mapping: u32,
+    /// Index of the first mapping of each process, and how many it has.
+    places: HashMap<u32, (u32, u32)>,
 }
 
 /// Unwind tables by module.
 pub type ModuleTables = HashMap<ModuleId, UnwindTable>;
 
-/// Room for modules that are loaded later: half a million rows, 4 MiB.
-const SPARE_CHUNKS: usize = 1024;
+/// Room for modules that are loaded later: two million rows, 16 MiB.
+const SPARE_CHUNKS: usize = 4096;
 
 /// Builds the tables of all modules that have one.
 pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> ModuleTables {
@@ -66,7 +67,7 @@ impl Tables {
             processes: programs.hash("PROCESSES")?,
             loaded: HashMap::new(),
             next_chunk: 0,
-            next_mapping: 0,
+            places: HashMap::new(),
         })
     }
 
@@ -111,44 +112,74 @@ impl Tables {
     }
 
     /// Tells the kernel side what a process has mapped now. It is one of the
-    /// traced processes from here on.
-    pub fn set_process(&mut self, pid: u32, modules: &Modules) -> Result<(), MapError> {
-        let mappings: Vec<Mapping> = modules
-            .iter()
-            .map(|mapped| {
-                let (first_chunk, chunks) = self
-                    .loaded
-                    .get(&mapped.module.id)
-                    .copied()
-                    .unwrap_or((0, 0));
-                let (start, end, bias) = (mapped.start, mapped.end, mapped.bias);
-                Mapping {
-                    start,
-                    end,
-                    bias,
-                    first_chunk,
-                    chunks,
-                }
-            })
-            .collect();
+    /// traced processes from here on. `generation`: see [`ProcessMappings`].
+    ///
+    /// # Errors
+    /// The kernel refuses, or there are more mappings than the table holds.
+    pub fn set_process(
+        &mut self,
+        pid: u32,
+        generation: u32,
+        modules: &Modules,
+    ) -> Result<(), MapError> {
+        let mut mappings: Vec<Mapping> =
+            modules.iter().map(|mapped| self.mapping(mapped)).collect();
+        mappings.extend(modules.anonymous().iter().map(|(start, end)| Mapping {
+            start: *start,
+            end: *end,
+            bias: 0,
+            first_chunk: 0,
+            chunks: 0,
+        }));
+        mappings.sort_by_key(|mapping| mapping.start);
         let count = u32::try_from(mappings.len()).unwrap_or(u32::MAX);
-        // A new place each time, so that the kernel side never sees a half
-        // written list; around at the end of the table.
-        if self.next_mapping + count > self.mappings.len() {
-            self.next_mapping = 0;
-        }
-        let first = self.next_mapping;
+        let first = self.room_for(count);
         for (index, mapping) in (first..).zip(mappings) {
             self.mappings.set(index, Wire(mapping), 0)?;
         }
-        self.next_mapping = first + count;
-        self.processes
-            .insert(pid, Wire(ProcessMappings { first, count }), 0)
+        let mappings = ProcessMappings {
+            first,
+            count,
+            generation,
+            reserved: 0,
+        };
+        self.processes.insert(pid, Wire(mappings), 0)?;
+        self.places.insert(pid, (first, count));
+        Ok(())
+    }
+
+    fn mapping(&self, mapped: &MappedModule) -> Mapping {
+        let loaded = self.loaded.get(&mapped.module.id).copied();
+        let (first_chunk, chunks) = loaded.unwrap_or((0, 0));
+        Mapping {
+            start: mapped.start,
+            end: mapped.end,
+            bias: mapped.bias,
+            first_chunk,
+            chunks,
+        }
+    }
+
+    /// Where `count` mappings have a place that no process uses: also not the
+    /// one whose list is being replaced, since walks go on in it. Behind the
+    /// table's end where there is none.
+    fn room_for(&self, count: u32) -> u32 {
+        let mut used: Vec<(u32, u32)> = self.places.values().copied().collect();
+        used.sort_unstable();
+        let mut first: u32 = 0;
+        for (start, length) in used {
+            if start >= first.saturating_add(count) {
+                break;
+            }
+            first = first.max(start + length);
+        }
+        first
     }
 
     /// The process is not traced any more.
     pub fn remove_process(&mut self, pid: u32) {
         // Not there: it was never traced.
         let _ = self.processes.remove(&pid);
+        self.places.remove(&pid);
     }
 }

@@ -2,16 +2,19 @@
 //! and which files they have mapped. The root of `/proc` is a parameter.
 pub mod launch;
 pub mod modules;
+mod read;
 
-use std::path::{Path, PathBuf};
-
-use procfs::{
-    ProcError,
-    process::{Process, StatFlags},
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
 };
+
 use thiserror::Error;
 
 pub use modules::{Module, ModuleId, Modules};
+
+/// `PF_KTHREAD` (include/linux/sched.h).
+const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// One process. Ids are reused: a process is its id and its start time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,6 @@ pub struct Target {
     pub comm: String,
     /// Path of its executable, as the process sees it.
     pub exe: PathBuf,
-    /// Its ids from this namespace inwards; one where it is in no other.
-    pub namespace_pids: Vec<u32>,
 }
 
 /// Why a process cannot be traced.
@@ -80,62 +81,63 @@ pub enum ProcessError {
     Proc {
         /// The process.
         pid: u32,
-        /// What procfs says.
-        source: ProcError,
+        /// Why not.
+        source: io::Error,
     },
 }
 
 impl Target {
     /// Looks the process up and makes sure that it has memory to trace.
     pub fn find(proc_root: &Path, pid: u32) -> Result<Self, ProcessError> {
-        let process = open(proc_root, pid)?;
-        let stat = process.stat().map_err(|source| failed(pid, source))?;
-        let status = process.status().map_err(|source| failed(pid, source))?;
+        let failed = |source| failed(pid, source);
+        let stat = read::stat(proc_root, pid).map_err(failed)?;
         let comm = stat.comm.clone();
-        let tgid = status.tgid.unsigned_abs();
-        if tgid != pid {
+        let tgid = read::status_numbers(proc_root, pid, "Tgid").map_err(failed)?;
+        if let Some(tgid) = tgid.first().filter(|tgid| **tgid != pid) {
             return Err(ProcessError::IsThread {
                 tid: pid,
-                pid: tgid,
+                pid: *tgid,
                 comm,
             });
         }
-        if stat.state == 'Z' || stat.state == 'X' {
+        if stat.is_dead() {
             return Err(ProcessError::Zombie { pid, comm });
         }
-        if stat.flags & StatFlags::PF_KTHREAD.bits() != 0 {
+        if stat.flags & PF_KTHREAD != 0 {
             return Err(ProcessError::KernelThread { pid, comm });
         }
-        let exe = process.exe().unwrap_or_else(|_| PathBuf::from(&comm));
-        let namespace_pids = status
-            .nspid
-            .unwrap_or_else(|| vec![stat.pid])
-            .iter()
-            .map(|pid| pid.unsigned_abs())
-            .collect();
+        let link = proc_root.join(format!("{pid}/exe"));
+        let exe = fs::read_link(link).unwrap_or_else(|_| PathBuf::from(&comm));
+        let start_time = stat.start_time;
         Ok(Self {
             pid,
-            start_time: stat.starttime,
+            start_time,
             comm,
             exe,
-            namespace_pids,
         })
     }
 
     /// Whether it is still the same process, and runs.
     pub fn is_alive(&self, proc_root: &Path) -> bool {
-        Self::find(proc_root, self.pid).is_ok_and(|now| now.start_time == self.start_time)
+        read::stat(proc_root, self.pid)
+            .is_ok_and(|now| now.start_time == self.start_time && !now.is_dead())
     }
 }
 
-fn open(proc_root: &Path, pid: u32) -> Result<Process, ProcessError> {
-    Process::new_with_root(proc_root.join(pid.to_string())).map_err(|source| failed(pid, source))
+impl read::Stat {
+    /// Whether all of it has ended. A process whose first thread has ended
+    /// looks like a zombie, but has other threads.
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
+    }
 }
 
-fn failed(pid: u32, source: ProcError) -> ProcessError {
-    match source {
-        ProcError::NotFound(_) => ProcessError::NotFound { pid },
-        ProcError::PermissionDenied(_) => ProcessError::NotPermitted { pid },
-        source => ProcessError::Proc { pid, source },
+fn failed(pid: u32, source: io::Error) -> ProcessError {
+    match source.kind() {
+        io::ErrorKind::NotFound => ProcessError::NotFound { pid },
+        // The system call's answer for a process that ended while it was read.
+        _ if source.raw_os_error() == Some(nix::libc::ESRCH) => ProcessError::NotFound { pid },
+        io::ErrorKind::PermissionDenied => ProcessError::NotPermitted { pid },
+        _ => ProcessError::Proc { pid, source },
     }
 }

@@ -10,9 +10,8 @@ use std::{
 };
 
 use memtrace_common::Function;
-use procfs::process::{MMPermissions, MMapPath};
 
-use super::{ProcessError, failed, open};
+use super::{ProcessError, failed, read};
 use crate::elf::image::{DefinedFunction, ElfError, Image};
 
 /// Index of a [`Module`] in [`ModuleCache`].
@@ -76,6 +75,8 @@ pub struct MappedModule {
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
     mapped: Vec<MappedModule>,
+    /// Executable memory that is no file: code made at run time, the vDSO.
+    anonymous: Vec<(u64, u64)>,
 }
 
 impl Modules {
@@ -84,19 +85,36 @@ impl Modules {
         self.mapped.iter()
     }
 
+    /// Executable memory that is no file, as (start, end).
+    pub fn anonymous(&self) -> &[(u64, u64)] {
+        &self.anonymous
+    }
+
     /// Takes a newer reading in. What is not mapped any more stays, where
     /// nothing else took its place: stacks from before may still be on their
-    /// way, and a process that has just ended maps nothing at all.
-    pub fn update(&mut self, newer: Self) {
-        let Self { mapped: mut merged } = newer;
-        let gone = std::mem::take(&mut self.mapped).into_iter().filter(|old| {
+    /// way, and a process that has just ended maps nothing at all. Returns
+    /// whether other code than before lies at some address now.
+    pub fn update(&mut self, newer: Self) -> bool {
+        let Self {
+            mapped: mut merged,
+            anonymous,
+        } = newer;
+        let mut replaced = false;
+        let mut gone = Vec::new();
+        for old in std::mem::take(&mut self.mapped) {
             let after = merged.partition_point(|new| new.end <= old.start);
-            merged.get(after).is_none_or(|new| new.start >= old.end)
-        });
-        let gone: Vec<MappedModule> = gone.collect();
+            match merged.get(after).filter(|new| new.start < old.end) {
+                None => gone.push(old),
+                Some(new) => {
+                    replaced |= new.module.id != old.module.id || new.bias != old.bias;
+                }
+            }
+        }
         merged.extend(gone);
         merged.sort_by_key(|mapped| mapped.start);
         self.mapped = merged;
+        self.anonymous = anonymous;
+        replaced
     }
 
     /// The mapping that holds `address`.
@@ -127,7 +145,7 @@ impl Modules {
 #[derive(Debug, Default)]
 pub struct ModuleCache {
     modules: Vec<Arc<Module>>,
-    by_file: HashMap<(i32, i32, u64), Option<ModuleId>>,
+    by_file: HashMap<(String, u64), Option<ModuleId>>,
 }
 
 impl ModuleCache {
@@ -143,18 +161,21 @@ impl ModuleCache {
 
     /// Reads a process's mappings, opening files not met before.
     pub fn read(&mut self, proc_root: &Path, pid: u32) -> Result<Modules, ProcessError> {
-        let process = open(proc_root, pid)?;
-        let maps = process.maps().map_err(|source| failed(pid, source))?;
+        let maps = read::maps(proc_root, pid).map_err(|source| failed(pid, source))?;
         let mut mapped = Vec::new();
-        for map in maps {
-            let MMapPath::Path(path) = &map.pathname else {
-                continue;
-            };
-            if !map.perms.contains(MMPermissions::EXECUTE) {
+        let mut anonymous = Vec::new();
+        for map in maps.into_iter().filter(|map| map.executable) {
+            let (start, end) = (map.start, map.end);
+            if !map.is_file() {
+                // The kernel's own for uprobes holds return trampolines, which
+                // no stack should lead through.
+                if map.path.as_os_str() != "[uprobes]" {
+                    anonymous.push((start, end));
+                }
                 continue;
             }
-            let (start, end) = map.address;
-            let key = (map.dev.0, map.dev.1, map.inode);
+            let path = &map.path;
+            let key = map.file;
             let range = format!("{pid}/map_files/{start:x}-{end:x}");
             let candidates = [
                 proc_root.join(range),
@@ -185,7 +206,7 @@ impl ModuleCache {
             });
         }
         mapped.sort_by_key(|mapped| mapped.start);
-        Ok(Modules { mapped })
+        Ok(Modules { mapped, anonymous })
     }
 
     fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {

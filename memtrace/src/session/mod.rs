@@ -1,16 +1,16 @@
 //! One run: the stages put together, from attaching to the counts that a
 //! report is made of.
+mod error;
 mod traced;
 
 use std::{
     collections::HashSet,
-    io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use aya::maps::MapError;
+pub use error::SessionError;
 use memtrace_common::{Counter, Record};
-use thiserror::Error;
 pub use traced::Traced;
 use traced::why_no_allocator;
 
@@ -19,55 +19,15 @@ use crate::{
     kernel::{self, uprobe::Emulated},
     live::Live,
     probe::{
-        self, AttachError, Attached, LoadError, Plan, Programs,
+        self, Attached, Plan, Programs,
         counters::Counters,
         object::Sizes,
         unwind::{self, Tables},
     },
-    process::{ProcessError, Target, modules::ModuleCache},
+    process::{Modules, Target, modules::ModuleCache},
     report::assemble::Facts,
     stack::StackTable,
 };
-
-/// Why a run could not begin.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// The process cannot be traced.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// The kernel side could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// A probe could not be placed.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// No function to probe.
-    #[error("process {pid} ({comm}) has no allocator that memtrace knows: {why}")]
-    NoAllocator {
-        /// Whose.
-        pid: u32,
-        /// Its name.
-        comm: String,
-        /// What was found instead, and what to do.
-        why: String,
-    },
-    /// The maps could not be filled.
-    #[error("failed to tell the kernel side about process {pid}: {source}")]
-    Map {
-        /// Which.
-        pid: u32,
-        /// What aya says.
-        source: MapError,
-    },
-    /// The machine's memory size or the ring buffer could not be read.
-    #[error("failed to {what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-}
 
 /// What to trace.
 #[derive(Clone, Debug)]
@@ -81,6 +41,11 @@ pub struct Options {
     /// How much the kernel side says through aya-log; 0: nothing.
     pub log_level: u8,
 }
+
+/// How often, and how long apart, to look for the libraries of a process that
+/// has no allocator: 0.2 s in all.
+const START_LOOKS: u32 = 10;
+const START_PAUSE: Duration = Duration::from_millis(20);
 
 /// A run.
 pub struct Session {
@@ -116,6 +81,9 @@ impl Session {
     /// Finds the processes, loads the kernel side and makes it ready. Nothing
     /// is probed yet.
     pub fn prepare(options: Options, pids: &[u32]) -> Result<(Self, Reader), SessionError> {
+        if !kernel::in_initial_pid_namespace(&options.proc_root) {
+            return Err(SessionError::PidNamespace);
+        }
         let mut cache = ModuleCache::default();
         let mut traced = Vec::new();
         for pid in pids {
@@ -127,6 +95,7 @@ impl Session {
                 allocators: Vec::new(),
                 unseen: Vec::new(),
                 modules,
+                generation: 0,
                 attached: Attached::default(),
                 placed: HashSet::new(),
             });
@@ -178,6 +147,16 @@ impl Session {
         for index in 0..self.traced.len() {
             self.attach_new(index)?;
         }
+        // One that has just been started may not have mapped its libraries yet.
+        for _ in 0..START_LOOKS {
+            if self.check_allocators().is_ok() {
+                break;
+            }
+            std::thread::sleep(START_PAUSE);
+            for pid in self.pids() {
+                self.refresh(pid);
+            }
+        }
         self.check_allocators()?;
         self.started_ns = monotonic_ns();
         Ok(())
@@ -202,6 +181,11 @@ impl Session {
         }
     }
 
+    fn pids(&self) -> Vec<u32> {
+        let pids = self.traced.iter().map(|traced| traced.target.pid);
+        pids.collect()
+    }
+
     /// Number of probes in place.
     pub fn probes(&self) -> usize {
         self.traced
@@ -215,7 +199,7 @@ impl Session {
         let traced = &mut self.traced[index];
         let pid = traced.target.pid;
         self.tables
-            .set_process(pid, &traced.modules)
+            .set_process(pid, traced.generation, &traced.modules)
             .map_err(|source| SessionError::Map { pid, source })?;
         let Plan {
             mut attachments,
@@ -261,9 +245,24 @@ impl Session {
             .map(|module| &**module);
         let tables = unwind::build(new);
         self.tables.load(&tables);
-        self.traced[index].modules.update(modules);
+        let traced = &mut self.traced[index];
+        if traced.modules.update(modules) {
+            traced.generation += 1;
+        }
         if let Err(error) = self.attach_new(index) {
             log::warn!("{error}");
+        }
+    }
+
+    /// The process runs another program: nothing of the last one is mapped.
+    fn forget_modules(&mut self, pid: u32) {
+        let traced = self
+            .traced
+            .iter_mut()
+            .find(|traced| traced.target.pid == pid);
+        if let Some(traced) = traced {
+            traced.modules = Modules::default();
+            traced.generation += 1;
         }
     }
 
@@ -291,7 +290,11 @@ impl Session {
                         .is_some_and(|(end, _)| record.head().time_ns > end) => {}
                 Ok(record @ (Record::Modules(_) | Record::Exec(_))) => {
                     self.live.apply(&record);
-                    self.refresh(record.head().pid);
+                    let pid = record.head().pid;
+                    if matches!(record, Record::Exec(_)) {
+                        self.forget_modules(pid);
+                    }
+                    self.refresh(pid);
                 }
                 Ok(Record::Map(map))
                     if self.stacks.get(map.stack).is_some_and(|s| s.by_allocator) => {}
@@ -339,11 +342,7 @@ impl Session {
         let kernel_lost = self
             .ended
             .map_or_else(|| self.counters.lost(), |(_, lost)| lost);
-        let mut notes: Vec<String> = self
-            .traced
-            .iter()
-            .flat_map(|traced| traced.unseen.clone())
-            .collect();
+        let mut notes: Vec<String> = self.traced.iter().flat_map(Traced::missing).collect();
         let complete = notes.is_empty();
         if kernel_lost > 0 {
             let losses = self.counters.losses();

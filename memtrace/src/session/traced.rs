@@ -18,11 +18,26 @@ pub struct Traced {
     /// What allocates past every probe, in sentences.
     pub unseen: Vec<String>,
     pub(super) modules: Modules,
+    /// Goes up when other code than before lies at some address.
+    pub(super) generation: u32,
     pub(super) attached: Attached,
     pub(super) placed: HashSet<(ModuleId, u64, &'static str)>,
 }
 
 impl Traced {
+    /// What of its allocations is not in the report, in sentences.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let mut missing = self.unseen.clone();
+        if self.allocators.is_empty() {
+            let Target { pid, comm, .. } = &self.target;
+            let why = why_no_allocator(&self.modules);
+            missing.push(format!(
+                "process {pid} ({comm}) now runs a program without an allocator that memtrace knows: {why}"
+            ));
+        }
+        missing
+    }
+
     pub(super) fn describe(&self) -> Process {
         let Target { pid, comm, exe, .. } = &self.target;
         Process {

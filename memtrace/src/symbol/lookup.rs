@@ -28,6 +28,7 @@ impl Lookup {
             name: module.path.clone(),
             blazesym: Symbolizer::builder()
                 .enable_auto_reload(false)
+                .enable_demangling(false)
                 .set_debug_dirs(Some(&options.debug_dirs))
                 .build(),
             sources: Vec::new(),
@@ -261,9 +262,27 @@ const COPIES: &[&str] = &[
     ".part.",
 ];
 
+/// Only names that compilers mangled: `cpp_demangle` also takes `f` for the
+/// type `float`, and C has functions of that name. So blazesym's own
+/// demangling is off.
+fn demangle(raw: &str) -> String {
+    let mangled = ["_Z", "__Z", "_R"];
+    if !mangled.iter().any(|prefix| raw.starts_with(prefix)) {
+        return raw.to_owned();
+    }
+    if let Ok(rust) = rustc_demangle::try_demangle(raw) {
+        return format!("{rust:#}");
+    }
+    let cpp = cpp_demangle::Symbol::new(raw).ok();
+    cpp.and_then(|symbol| symbol.demangle().ok())
+        .unwrap_or_else(|| raw.to_owned())
+}
+
 /// `None` for the empty name. The version that linkers append
 /// (`open@@GLIBC_2.2.5`) and the marks of copies are no part of a name.
 fn name(raw: &str) -> Option<String> {
+    let demangled = demangle(raw);
+    let raw = demangled.as_str();
     let plain = !raw.contains([' ', '(', '<']);
     let version = raw.find('@').filter(|_| plain);
     let copy = COPIES.iter().filter_map(|mark| raw.find(mark)).min();
@@ -290,6 +309,13 @@ mod tests {
             ("f(char @)", "f(char @)"),
             ("@odd", "@odd"),
             ("main.main", "main.main"),
+            ("f", "f"),
+            ("Pc", "Pc"),
+            ("_Znwm", "operator new(unsigned long)"),
+            (
+                "_ZN4core3fmt5Write9write_str17h0123456789abcdefE",
+                "core::fmt::Write::write_str",
+            ),
         ] {
             assert_eq!(name(raw).as_deref(), Some(bare));
         }

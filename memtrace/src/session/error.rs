@@ -1,0 +1,55 @@
+//! Why a run can fail.
+use std::io;
+
+use aya::maps::MapError;
+use thiserror::Error;
+
+use crate::{
+    probe::{AttachError, LoadError},
+    process::ProcessError,
+};
+
+/// Why a run could not begin.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The process cannot be traced.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The kernel side could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A probe could not be placed.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Process ids here are not those that the kernel side sees.
+    #[error(
+        "memtrace runs in a process namespace of its own (a container), where pids are not the kernel's: run it in the host's, for example with `docker run --pid=host` or outside the container"
+    )]
+    PidNamespace,
+    /// No function to probe.
+    #[error("process {pid} ({comm}) has no allocator that memtrace knows: {why}")]
+    NoAllocator {
+        /// Whose.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// What was found instead, and what to do.
+        why: String,
+    },
+    /// The maps could not be filled.
+    #[error("failed to tell the kernel side about process {pid}: {source}")]
+    Map {
+        /// Which.
+        pid: u32,
+        /// What aya says.
+        source: MapError,
+    },
+    /// The machine's memory size or the ring buffer could not be read.
+    #[error("failed to {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
