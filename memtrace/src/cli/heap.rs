@@ -27,7 +27,7 @@ use crate::{
     live::Filter,
     process::launch::{Held, LaunchError},
     report::assemble::{self, Choice, Order},
-    session::{self, Session, SessionError, monotonic_ns},
+    session::{self, Session, monotonic_ns},
     symbol::{self, Symbolizer},
 };
 
@@ -69,17 +69,9 @@ async fn trace_running(args: &Args, output: Output) -> anyhow::Result<i32> {
     pids.retain(|pid| seen.insert(*pid));
     let (mut session, reader) = Session::prepare(options(args), &pids)?;
     log_kernel_side(&mut session, args);
-    let exits = watch(&session)?;
     session.attach()?;
     announce(&session);
-    let mut run = Run {
-        args,
-        output,
-        session,
-        reader,
-        exits,
-        symbolizer: Symbolizer::new(symbol::Options::default()),
-    };
+    let mut run = Run::new(args, output, session, reader);
     run.until_asked(&mut signals).await?;
     Ok(0)
 }
@@ -103,15 +95,7 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
             return Err(error);
         }
     };
-    let exits = watch(&session)?;
-    let mut run = Run {
-        args,
-        output,
-        session,
-        reader,
-        exits,
-        symbolizer: Symbolizer::new(symbol::Options::default()),
-    };
+    let mut run = Run::new(args, output, session, reader);
     if let Some(status) = ended {
         run.finish().await?;
         return as_shell(status);
@@ -164,13 +148,12 @@ async fn wait_for(child: Pid, signals: &mut Signals) -> anyhow::Result<i32> {
 }
 
 /// Watches for the end of all traced processes.
-fn watch(session: &Session) -> Result<Vec<Exit>, SessionError> {
+fn watch(session: &Session) -> Vec<Exit> {
     session
         .traced
         .iter()
         .filter(|traced| !traced.exited)
         .filter_map(|traced| Exit::of(traced.target.pid).ok())
-        .map(Ok)
         .collect()
 }
 
@@ -238,7 +221,18 @@ struct Run<'a> {
     symbolizer: Symbolizer,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(args: &'a Args, output: Output, session: Session, reader: Reader) -> Self {
+        Self {
+            exits: watch(&session),
+            symbolizer: Symbolizer::new(symbol::Options::default()),
+            args,
+            output,
+            session,
+            reader,
+        }
+    }
+
     /// Traces until Ctrl-C, the time is up or all processes have ended, then
     /// writes the last report. Returns the signal, if that was it.
     async fn until_asked(&mut self, signals: &mut Signals) -> anyhow::Result<Option<Asked>> {
@@ -253,7 +247,7 @@ impl Run<'_> {
                 () = until(deadline) => break,
                 () = ended(&self.exits) => {
                     if !self.session.any_alive() { break }
-                    self.exits = watch(&self.session)?;
+                    self.exits = watch(&self.session);
                 }
                 () = until(next_report) => {
                     if !self.report(monotonic_ns())? { break }
