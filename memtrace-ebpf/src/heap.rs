@@ -50,11 +50,12 @@ pub fn enter(
     count_enter(function);
     let slot = stack::pointer(ctx.regs);
     let thread = thread::find_or_create()?;
-    if thread.is_nested(slot) {
-        return None;
-    }
-    thread.begin(slot, function, arguments);
-    Some(thread)
+    let begun = if function >= Function::Mmap as u32 {
+        thread.begin_mapping(slot, function, arguments)
+    } else {
+        thread.begin(slot, function, arguments)
+    };
+    if begun { Some(thread) } else { None }
 }
 
 allocates!(malloc_enter, Malloc, c => [arg!(c, 0), 1, 0]);
@@ -121,13 +122,9 @@ fn call_return(ctx: RetProbeContext) -> u32 {
     };
     // The return popped the address.
     let slot = stack::pointer(ctx.regs).wrapping_sub(8);
-    if thread.slot != slot {
-        if thread.slot < slot {
-            count(Counter::UnpairedReturns);
-        }
+    if !thread.end(slot) {
         return 0;
     }
-    thread.slot = 0;
     let function = thread.function;
     count_return(function);
     let mapping = function >= Function::Mmap as u32;

@@ -1,8 +1,8 @@
-//! What is remembered for each thread: the outermost call in flight, and
+//! What is remembered for each thread: the outermost calls in flight, and
 //! scratch memory. It is per thread and not per CPU, because newer kernels
 //! preempt uprobe programs, so that two of them share a CPU's scratch.
 //!
-//! One call is enough. What a traced function calls inside is its own
+//! One of an allocator and one that maps are enough. What a traced function calls inside is its own
 //! business (calloc → malloc → mmap), and the outermost call is told from
 //! inner ones by where its return address lies on the stack.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
@@ -10,6 +10,16 @@ use aya_log_ebpf::debug;
 use memtrace_common::{Counter, event::StackRecord, limit::STACK_WINDOW};
 
 use crate::{cache::Path, count::count, maps, unwind::Registers};
+
+/// A call in flight.
+#[repr(C)]
+pub struct Call {
+    /// Address of its return address; 0: none.
+    slot: u64,
+    arguments: [u64; 4],
+    function: u32,
+    _reserved: u32,
+}
 
 /// The state of one thread. All zero when new.
 #[repr(C)]
@@ -21,6 +31,9 @@ pub struct Thread {
     /// A [`memtrace_common::Function`].
     pub function: u32,
     _reserved: u32,
+    /// The mapping function in flight. Apart from the allocator's: it never
+    /// calls one, but a signal handler that interrupts it may.
+    pub mapping: Call,
     /// Stack memory from this address on could not be read.
     pub unreadable: u64,
     /// The frame that a walk has reached.
@@ -72,34 +85,77 @@ pub fn find_or_create() -> Option<&'static mut Thread> {
     find()
 }
 
+/// Whether a call whose return address lies at `slot` was made by the call in
+/// flight whose own lies at `outer` (directly, deeper, or by a tail call). One
+/// that is gone is forgotten.
+#[inline(always)]
+fn encloses(outer: &mut u64, slot: u64) -> bool {
+    if *outer == 0 {
+        return false;
+    }
+    if *outer >= slot && returns_to_probe(*outer) {
+        count(Counter::NestedCalls);
+        return true;
+    }
+    // Its stack frame is gone: a longjmp, or no return probe was placed.
+    count(Counter::AbandonedCalls);
+    debug!((), "a call did not return to {:x}", *outer);
+    *outer = 0;
+    false
+}
+
 impl Thread {
-    /// Whether a call whose return address lies at `slot` was made by the
-    /// call in flight (directly, deeper, or by a tail call).
+    /// Whether a call was made by the allocator's function in flight.
     #[inline(always)]
     pub fn is_nested(&mut self, slot: u64) -> bool {
-        if self.slot == 0 {
-            return false;
-        }
-        if self.slot >= slot && returns_to_probe(self.slot) {
-            count(Counter::NestedCalls);
-            return true;
-        }
-        // Its stack frame is gone: a longjmp, or no return probe was placed.
-        count(Counter::AbandonedCalls);
-        debug!(
-            (),
-            "call {} did not return to {:x}", self.function, self.slot
-        );
-        self.slot = 0;
-        false
+        encloses(&mut self.slot, slot)
     }
 
-    /// Begins the outermost call.
+    /// Begins an allocator's function, unless it is nested in another.
     #[inline(always)]
-    pub fn begin(&mut self, slot: u64, function: u32, arguments: [u64; 4]) {
+    pub fn begin(&mut self, slot: u64, function: u32, arguments: [u64; 4]) -> bool {
+        if encloses(&mut self.slot, slot) {
+            return false;
+        }
         self.slot = slot;
         self.function = function;
         self.arguments = arguments;
+        true
+    }
+
+    /// Begins a function that maps, unless it is nested in any other.
+    #[inline(always)]
+    pub fn begin_mapping(&mut self, slot: u64, function: u32, arguments: [u64; 4]) -> bool {
+        if encloses(&mut self.slot, slot) || encloses(&mut self.mapping.slot, slot) {
+            return false;
+        }
+        self.mapping = Call {
+            slot,
+            arguments,
+            function,
+            _reserved: 0,
+        };
+        true
+    }
+
+    /// Ends the call whose return address was at `slot`, and makes it the one
+    /// that `function` and `arguments` tell of.
+    #[inline(always)]
+    pub fn end(&mut self, slot: u64) -> bool {
+        if self.slot == slot {
+            self.slot = 0;
+            return true;
+        }
+        if self.mapping.slot == slot {
+            self.mapping.slot = 0;
+            self.function = self.mapping.function;
+            self.arguments = self.mapping.arguments;
+            return true;
+        }
+        if self.slot == 0 && self.mapping.slot == 0 {
+            count(Counter::UnpairedReturns);
+        }
+        false
     }
 }
 
