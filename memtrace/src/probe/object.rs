@@ -1,6 +1,6 @@
 //! The eBPF object: loading it, sizing its maps, and finding out why a kernel
 //! refuses it.
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, Pod,
@@ -192,17 +192,6 @@ impl Programs {
     /// The aya-log reader of the kernel side's diagnostics.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
-    }
-
-    /// Kernel programs there are, with their numbers of instructions.
-    pub fn sizes(&self) -> BTreeMap<String, u32> {
-        self.ebpf
-            .programs()
-            .filter_map(|(name, program)| {
-                let instructions = program.info().ok()?.verified_instruction_count()?;
-                Some((name.to_owned(), instructions))
-            })
-            .collect()
     }
 }
 

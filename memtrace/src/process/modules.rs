@@ -150,7 +150,7 @@ pub struct ModuleCache {
 
 impl ModuleCache {
     /// The module with this id.
-    pub fn get(&self, id: ModuleId) -> &Arc<Module> {
+    fn get(&self, id: ModuleId) -> &Arc<Module> {
         &self.modules[id.0 as usize]
     }
 

@@ -1,12 +1,14 @@
 //! Puts a report together: what is outstanding, whose stacks those are, and
 //! what the code there is called.
+use std::sync::Arc;
+
 use memtrace_common::Function;
 
 use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
 use crate::{
     elf::Image,
     live::{Filter, Live, Outstanding, is_mapping},
-    process::modules::ModuleCache,
+    process::{Module, modules::ModuleCache},
     stack::{Location, StackTable},
     symbol::{ModuleFile, Symbolizer},
 };
@@ -99,10 +101,11 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
             sums.reused_addresses
         ));
     }
+    let files = files(facts.modules);
     let stacks = outstanding
         .iter()
         .take(choice.top)
-        .map(|site| stack(site, facts, symbolizer))
+        .map(|site| stack(site, facts, &files, symbolizer))
         .collect();
     notes.extend_from_slice(symbolizer.warnings());
     HeapReport {
@@ -119,7 +122,22 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
     }
 }
 
-fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> Stack {
+/// What the symbolizer needs of each module, by the number in its id.
+fn files(modules: &ModuleCache) -> Vec<ModuleFile> {
+    let file = |module: &Arc<Module>| ModuleFile {
+        path: module.path.clone(),
+        open_path: module.open_path.clone(),
+        build_id: module.image.as_ref().ok().and_then(Image::build_id_hex),
+    };
+    modules.iter().map(file).collect()
+}
+
+fn stack(
+    site: &Outstanding,
+    facts: &Facts<'_>,
+    files: &[ModuleFile],
+    symbolizer: &mut Symbolizer,
+) -> Stack {
     let key = site.site.key;
     let known = facts.stacks.get(key.stack);
     Stack {
@@ -145,13 +163,13 @@ fn stack(site: &Outstanding, facts: &Facts<'_>, symbolizer: &mut Symbolizer) -> 
         frames: known
             .into_iter()
             .flat_map(|stack| stack.frames.iter())
-            .flat_map(|location| frames(location, facts.modules, symbolizer))
+            .flat_map(|location| frames(location, files, symbolizer))
             .collect(),
     }
 }
 
 /// The frames of one address: one, or more where functions were inlined.
-fn frames(location: &Location, modules: &ModuleCache, symbolizer: &mut Symbolizer) -> Vec<Frame> {
+fn frames(location: &Location, files: &[ModuleFile], symbolizer: &mut Symbolizer) -> Vec<Frame> {
     let ip = format!("{:#x}", location.ip);
     let Some((id, vaddr)) = location.module else {
         return vec![Frame {
@@ -159,19 +177,14 @@ fn frames(location: &Location, modules: &ModuleCache, symbolizer: &mut Symbolize
             ..Frame::default()
         }];
     };
-    let module = modules.get(id);
-    let file = ModuleFile {
-        path: module.path.clone(),
-        open_path: module.open_path.clone(),
-        build_id: module.image.as_ref().ok().and_then(Image::build_id_hex),
-    };
+    let file = &files[id.0 as usize];
     let plain = Frame {
         ip,
-        module: Some(module.path.display().to_string()),
+        module: Some(file.path.display().to_string()),
         offset: Some(format!("{vaddr:#x}")),
         ..Frame::default()
     };
-    let symbols = symbolizer.resolve(&file, vaddr);
+    let symbols = symbolizer.resolve(file, vaddr);
     if symbols.is_empty() {
         return vec![plain];
     }
