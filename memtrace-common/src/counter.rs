@@ -59,6 +59,16 @@ counters! {
     /// Stacks that needed no walk: the same registers and the same words of
     /// stack were there before.
     WalksRemembered = 13, "walks remembered", false;
+    /// No room to remember another sampled block: it was left out.
+    SampledFull = 14, "events lost: too many sampled blocks", true;
+    /// Before Linux 5.15: it was not known which function was called, in the
+    /// first moments of a program.
+    CookieUnknown = 17, "events lost: function not known yet", true;
+    /// The ring buffer was getting full, and a stack was kept back to leave room
+    /// for events; it is sent with its next event instead.
+    StacksShed = 16, "stacks delayed: ring buffer filling up", false;
+    /// Blocks that were left out, by size or by sampling.
+    LeftOut = 15, "blocks left out", false;
 }
 
 /// Slots in the kernel's counter array: room to grow without a new layout.

@@ -15,7 +15,8 @@ pub struct Head {
     pub pid: u32,
     /// Thread id.
     pub tid: u32,
-    /// A [`StackFlags`] value in stack records, otherwise 0.
+    /// A [`StackFlags`] value in stack records, a [`FreeFlags`] value in
+    /// frees, otherwise 0.
     pub flags: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
@@ -26,6 +27,14 @@ pub struct StackFlags;
 impl StackFlags {
     /// The walk stopped before the outermost frame.
     pub const TRUNCATED: u32 = 1;
+}
+
+/// Bits of [`Head::flags`] in [`Free`] records.
+pub struct FreeFlags;
+impl FreeFlags {
+    /// The thread's last free was of the same address: one function that frees
+    /// may have called another.
+    pub const SAME_ADDRESS: u32 = 1;
 }
 
 /// Why a record could not be decoded.

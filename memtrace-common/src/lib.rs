@@ -8,12 +8,15 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod cookie;
 pub mod counter;
 pub mod event;
 pub mod function;
 pub mod limit;
+pub mod sampling;
 pub mod unwind;
 
+pub use cookie::Cookie;
 pub use counter::Counter;
 pub use event::{DecodeError, EventKind, Head, Record};
 pub use function::Function;

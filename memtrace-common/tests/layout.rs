@@ -62,16 +62,18 @@ fn offsets() {
 #[test]
 fn numbers_are_unique_and_round_trip() {
     for (index, function) in Function::ALL.iter().enumerate() {
-        assert_eq!(Function::from_id(*function as u16), Some(*function));
-        assert!(
-            Function::ALL[..index]
-                .iter()
-                .all(|other| other.symbol() != function.symbol())
-        );
+        for (name, symbol) in function.names().iter().enumerate() {
+            let id = function.id(name);
+            assert_eq!(Function::from_id(id), Some(*function));
+            assert_eq!(Function::name(id), Some(*symbol));
+            let others = Function::ALL[..index].iter();
+            assert!(others.flat_map(|f| f.names()).all(|other| other != symbol));
+        }
         // Enters and returns are counted at twice the number and one behind.
-        assert!((*function as u16) < 64);
+        assert!((*function as u16) < 128);
     }
     assert_eq!(Function::from_id(0), None);
+    assert_eq!(Function::name(Function::Munmap.id(9)), None);
     for (index, counter) in Counter::ALL.iter().enumerate() {
         assert!((*counter as u32) < COUNTERS);
         assert!(

@@ -6,3 +6,29 @@ use aya_ebpf::Global;
 /// the reader's timer collects them.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: Global<u64> = Global::new(64 * 1024);
+
+/// Always 0; see [`crate::probe::keep_kernel_stack`].
+#[unsafe(no_mangle)]
+pub static NEVER: Global<u8> = Global::new(0);
+
+/// Bytes waiting in the ring buffer from which no stacks are sent, so that
+/// events still find room: a stack goes with a later event.
+#[unsafe(no_mangle)]
+pub static SHED_BYTES: Global<u64> = Global::new(768 * 1024);
+
+/// Whether probes have attach cookies (since Linux 5.15): 0 or 1. Otherwise
+/// [`crate::maps::COOKIES`] has them.
+#[unsafe(no_mangle)]
+pub static HAS_COOKIES: Global<u8> = Global::new(1);
+
+/// Blocks below and above these sizes are left out.
+#[unsafe(no_mangle)]
+pub static MIN_SIZE: Global<u64> = Global::new(0);
+
+/// See [`MIN_SIZE`].
+#[unsafe(no_mangle)]
+pub static MAX_SIZE: Global<u64> = Global::new(u64::MAX);
+
+/// Mean bytes between samples; 0: every block is taken in.
+#[unsafe(no_mangle)]
+pub static SAMPLE_BYTES: Global<u64> = Global::new(0);

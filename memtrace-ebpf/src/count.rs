@@ -21,16 +21,16 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// Counts a call of the function with this number.
+/// Counts a call of the function with this number, under whichever name.
 #[inline(always)]
-pub fn count_enter(function: u32) {
-    add_one(&maps::CALLS, function * 2);
+pub fn count_enter(function: u16) {
+    add_one(&maps::CALLS, u32::from(function & 0x7f) * 2);
 }
 
-/// Counts a return of the function with this number.
+/// Counts a return of the function with this number, under whichever name.
 #[inline(always)]
-pub fn count_return(function: u32) {
-    add_one(&maps::CALLS, function * 2 + 1);
+pub fn count_return(function: u16) {
+    add_one(&maps::CALLS, u32::from(function & 0x7f) * 2 + 1);
 }
 
 #[inline(always)]

@@ -1,148 +1,179 @@
-//! The allocation functions: an entry program for each, one program for all
-//! returns. Programs carry their function in their code and not in a cookie,
-//! which kernels before 5.15 do not have.
+//! The allocators' functions: one program for the entries of each role, and
+//! one for all returns. The probe's cookie says which function it is and where
+//! its arguments are.
 use aya_ebpf::{
     helpers::bpf_probe_read_user,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
 use memtrace_common::{
-    Counter, EventKind, Function,
-    event::{Alloc, Free, ReallocBegin, ReallocEnd},
+    Cookie, Counter, EventKind,
+    event::{Alloc, Free, FreeFlags, ReallocBegin, ReallocEnd},
 };
 
 use crate::{
+    admit,
     count::{count, count_enter, count_return},
     mapping,
+    probe::{Registers, cookie, keep_kernel_stack, known_cookie},
     ring::{head, send},
     stack,
-    thread::{self, Thread},
+    thread::{self, Arguments, Thread},
 };
 
-/// Reads argument `$n` as an integer.
-macro_rules! arg {
-    ($ctx:ident, $n:literal) => {
-        $ctx.arg::<u64>($n).unwrap_or(0)
-    };
-}
-pub(crate) use arg;
-
-/// Declares the entry program of a function that returns a block, with what
-/// its return needs: count or size, size or 1, out-pointer or 0.
-macro_rules! allocates {
-    ($program:ident, $function:ident, $ctx:ident => [$($argument:expr),*]) => {
-        #[uprobe]
-        fn $program($ctx: ProbeContext) -> u32 {
-            let _ = enter(&$ctx, Function::$function as u32, [$($argument,)* 0]);
-            0
-        }
-    };
-}
-
-/// Begins a call unless it is nested in another; the stack pointer is at the
-/// return address, since the site is chosen so.
+/// Begins a call unless it is nested in another.
 #[inline(always)]
-pub fn enter(
+fn enter(
     ctx: &ProbeContext,
-    function: u32,
-    arguments: [u64; 4],
+    cookie: Cookie,
+    registers: &Registers,
+    old: u64,
 ) -> Option<&'static mut Thread> {
-    count_enter(function);
+    count_enter(cookie.function());
     let slot = stack::pointer(ctx.regs);
     let thread = thread::find_or_create()?;
-    let begun = if function >= Function::Mmap as u32 {
-        thread.begin_mapping(slot, function, arguments)
-    } else {
-        thread.begin(slot, function, arguments)
+    let count = registers.argument(cookie.count(), 1);
+    let size = registers.argument(cookie.size(), 0);
+    let arguments = Arguments {
+        // A product that overflows makes the call fail, and then it only
+        // matters that it is not 0, which would say: a reallocation to nothing.
+        size: match count.wrapping_mul(size) {
+            0 if count != 0 && size != 0 => u64::MAX,
+            product => product,
+        },
+        old,
+        out: registers.argument(cookie.out(), 0),
     };
-    if begun { Some(thread) } else { None }
-}
-
-allocates!(malloc_enter, Malloc, c => [arg!(c, 0), 1, 0]);
-allocates!(calloc_enter, Calloc, c => [arg!(c, 0), arg!(c, 1), 0]);
-allocates!(posix_memalign_enter, PosixMemalign, c => [arg!(c, 2), 1, arg!(c, 0)]);
-allocates!(aligned_alloc_enter, AlignedAlloc, c => [arg!(c, 1), 1, 0]);
-allocates!(memalign_enter, Memalign, c => [arg!(c, 1), 1, 0]);
-allocates!(valloc_enter, Valloc, c => [arg!(c, 0), 1, 0]);
-allocates!(pvalloc_enter, Pvalloc, c => [arg!(c, 0), 1, 0]);
-
-#[uprobe]
-fn realloc_enter(ctx: ProbeContext) -> u32 {
-    reallocate(&ctx, Function::Realloc as u32, arg!(ctx, 1), 1)
+    if thread.begin(slot, cookie, arguments) {
+        Some(thread)
+    } else {
+        None
+    }
 }
 
 #[uprobe]
-fn reallocarray_enter(ctx: ProbeContext) -> u32 {
-    reallocate(
-        &ctx,
-        Function::Reallocarray as u32,
-        arg!(ctx, 1),
-        arg!(ctx, 2),
-    )
+fn allocate_enter(ctx: ProbeContext) -> u32 {
+    keep_kernel_stack(&ctx);
+    let registers = Registers::read(&ctx);
+    if let Some(cookie) = known_cookie(&ctx) {
+        let _ = enter(&ctx, cookie, &registers, 0);
+    }
+    0
 }
 
 /// The old block ends here, not at the return: from inside the call on its
 /// address can be handed out to another thread.
-#[inline(always)]
-fn reallocate(ctx: &ProbeContext, function: u32, count: u64, size: u64) -> u32 {
-    let old = arg!(ctx, 0);
-    if enter(ctx, function, [count, size, old, 0]).is_some() && old != 0 {
-        send(ReallocBegin {
-            head: head(EventKind::ReallocBegin, function),
-            old,
-        });
+#[uprobe]
+fn reallocate_enter(ctx: ProbeContext) -> u32 {
+    keep_kernel_stack(&ctx);
+    let registers = Registers::read(&ctx);
+    let Some(cookie) = known_cookie(&ctx) else {
+        return 0;
+    };
+    let old = registers.argument(cookie.old(), 0);
+    if let Some(thread) = enter(&ctx, cookie, &registers, old)
+        && old != 0
+    {
+        if admit::forget(old) {
+            send(ReallocBegin {
+                head: head(EventKind::ReallocBegin, cookie.function()),
+                old,
+            });
+        } else {
+            // As if there were none.
+            thread.call.arguments.old = 0;
+        }
     }
     0
 }
 
 #[uprobe]
 fn free_enter(ctx: ProbeContext) -> u32 {
-    let address = arg!(ctx, 0);
+    keep_kernel_stack(&ctx);
+    let registers = Registers::read(&ctx);
+    let Some(cookie) = known_cookie(&ctx) else {
+        return 0;
+    };
+    let address = registers.argument(cookie.old(), 0);
     if address == 0 {
         return 0;
     }
-    let function = Function::Free as u32;
-    count_enter(function);
-    let thread = thread::find();
-    if thread.is_some_and(|thread| thread.is_nested(stack::pointer(ctx.regs))) {
-        return 0;
+    count_enter(cookie.function());
+    let mut head = head(EventKind::Free, cookie.function());
+    if let Some(thread) = thread::find() {
+        if thread.is_nested(stack::pointer(ctx.regs)) {
+            return 0;
+        }
+        if thread.frees_again(address) {
+            head.flags = FreeFlags::SAME_ADDRESS;
+        }
     }
-    send(Free {
-        head: head(EventKind::Free, function),
-        address,
-    });
+    if admit::forget(address) {
+        send(Free { head, address });
+    }
     0
 }
 
+/// All that has a result: at a return probe or a `ret` instruction of an
+/// allocator's function, or behind a system call of one that maps.
 #[uretprobe]
 fn call_return(ctx: RetProbeContext) -> u32 {
-    let Some(thread) = thread::find() else {
-        count(Counter::UnpairedReturns);
+    keep_kernel_stack(&ctx);
+    let regs = ctx.regs;
+    let probe = cookie(&ProbeContext { regs });
+    let result: u64 = ctx.ret();
+    let behind = probe.is_behind_system_call();
+    let thread = if behind {
+        thread::find_or_create()
+    } else {
+        thread::find()
+    };
+    let Some(thread) = thread else {
+        if !behind {
+            count(Counter::UnpairedReturns);
+        }
         return 0;
     };
-    // The return popped the address.
-    let slot = stack::pointer(ctx.regs).wrapping_sub(8);
-    if !thread.end(slot) {
-        return 0;
-    }
-    let function = thread.function;
-    count_return(function);
-    let mapping = function >= Function::Mmap as u32;
-    let result: u64 = ctx.ret();
-    let address = if mapping {
-        mapping::result(thread, result)
+    let address = if behind {
+        match mapping::result(regs, thread, probe, result) {
+            Some(address) => address,
+            None => return 0,
+        }
     } else {
-        result_of(thread, result)
+        let sp = stack::pointer(regs);
+        // A return probe's return has popped the address.
+        let slot = if probe.is_return() {
+            sp
+        } else {
+            sp.wrapping_sub(8)
+        };
+        if !thread.end(slot, probe.is_return()) {
+            return 0;
+        }
+        count_return(thread.call.cookie.function());
+        let address = result_of(thread, result);
+        if address != 0 && thread.is_told(address) {
+            return 0;
+        }
+        if address != 0 && !admit::admit(address, thread.call.arguments.size) {
+            left_out(thread);
+            return 0;
+        }
+        if address != 0 && !stack::at_return(regs, thread, probe.is_return()) {
+            count(Counter::ResultUnreadable);
+            return 0;
+        }
+        address
     };
     // Only where a block came of it. In one place, because the verifier
     // follows the walk anew from every place.
     let stack = if address == 0 {
         0
     } else {
-        stack::capture(ctx.regs, thread)
+        stack::capture(thread)
     };
-    if mapping {
-        mapping::returned(thread, result, address, stack);
+    if behind {
+        mapping::returned(regs, probe, address, stack);
     } else {
         returned(thread, address, stack);
     }
@@ -152,14 +183,14 @@ fn call_return(ctx: RetProbeContext) -> u32 {
 /// The block that the call in flight returned, 0 where it failed.
 #[inline(always)]
 fn result_of(thread: &Thread, result: u64) -> u64 {
-    if thread.function != Function::PosixMemalign as u32 {
+    if thread.call.arguments.out == 0 {
         return result;
     }
     if result as u32 != 0 {
         return 0;
     }
     // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(thread.arguments[2] as *const u64) } {
+    match unsafe { bpf_probe_read_user(thread.call.arguments.out as *const u64) } {
         Ok(address) => address,
         Err(_) => {
             count(Counter::ResultUnreadable);
@@ -168,29 +199,37 @@ fn result_of(thread: &Thread, result: u64) -> u64 {
     }
 }
 
+/// The new block is none that is taken in: the old one has still ended.
+#[inline(always)]
+fn left_out(thread: &Thread) {
+    let old = thread.call.arguments.old;
+    if old != 0 {
+        send(ReallocEnd {
+            head: head(EventKind::ReallocEnd, thread.call.cookie.function()),
+            old,
+            address: 0,
+            size: 0,
+            stack: 0,
+        });
+    }
+}
+
 #[inline(always)]
 fn returned(thread: &Thread, address: u64, stack: u64) {
-    let [count, size, old, _] = thread.arguments;
-    let function = thread.function;
-    // A product that overflows makes the call fail, and then it only matters
-    // that it is not 0, which would say: a reallocation to nothing.
-    let product = count.wrapping_mul(size);
-    let size = if product == 0 && count != 0 && size != 0 {
-        u64::MAX
-    } else {
-        product
-    };
-    if function == Function::Realloc as u32 || function == Function::Reallocarray as u32 {
-        if address != 0 || old != 0 {
-            let head = head(EventKind::ReallocEnd, function);
-            send(ReallocEnd {
-                head,
-                old,
-                address,
-                size,
-                stack,
-            });
+    let Arguments { size, old, .. } = thread.call.arguments;
+    let function = thread.call.cookie.function();
+    if old != 0 {
+        if address == 0 && size != 0 && admit::samples() {
+            // It stays.
+            admit::remember(old);
         }
+        send(ReallocEnd {
+            head: head(EventKind::ReallocEnd, function),
+            old,
+            address,
+            size,
+            stack,
+        });
     } else if address != 0 {
         send(Alloc {
             head: head(EventKind::Alloc, function),

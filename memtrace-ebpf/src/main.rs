@@ -6,12 +6,14 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod admit;
 mod cache;
 mod config;
 mod count;
 mod heap;
 mod mapping;
 mod maps;
+mod probe;
 mod process;
 mod ring;
 mod stack;

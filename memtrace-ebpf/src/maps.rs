@@ -2,10 +2,12 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use memtrace_common::{
+    cookie::ProcessAddress,
     counter::COUNTERS as COUNTER_SLOTS,
+    sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
 };
 
@@ -30,12 +32,16 @@ pub static LAST_LOSS: Array<u64> = Array::with_max_entries(1, 0);
 /// Kernel → user: enters (even) and returns (odd) of each
 /// [`memtrace_common::Function`], at twice its number.
 #[map]
-pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(128, 0);
+pub static CALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(256, 0);
 
 /// Kernel only: the state of each thread that called a traced function,
 /// removed when it ends. Full: `ThreadsFull`.
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Never written: see [`crate::probe::keep_kernel_stack`].
+#[map]
+pub static NO_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Never written: what a new element of [`THREADS`] starts as.
 #[map]
@@ -62,3 +68,18 @@ pub static MAPPINGS: Array<Mapping> = Array::with_max_entries(1 << 16, 0);
 /// User → kernel: the unwind rows of all modules. User space sets the size.
 #[map]
 pub static ROWS: Array<RowChunk> = Array::with_max_entries(1, 0);
+
+/// User → kernel: the cookie of each probed address, before Linux 5.15.
+#[map]
+pub static COOKIES: HashMap<ProcessAddress, u64> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// User → kernel: e^(−i / 16) of [`memtrace_common::sampling::CERTAIN`].
+#[map]
+pub static MISSED: Array<u64> = Array::with_max_entries(STEPS as u32, 0);
+
+/// Kernel only: the sampled blocks that are outstanding, so that the others'
+/// frees cost no event. Full: `SampledFull`.
+#[map]
+pub static SAMPLED: HashMap<ProcessAddress, u8> =
+    HashMap::with_max_entries(1 << 21, BPF_F_NO_PREALLOC);

@@ -11,6 +11,7 @@ use memtrace_common::{
 
 use crate::{
     maps,
+    probe::keep_kernel_stack,
     ring::{head, send_now},
 };
 
@@ -42,7 +43,8 @@ fn process_exec(_ctx: RawTracePointContext) -> i32 {
 /// `_dl_debug_state`: the dynamic linker calls this empty function, meant for
 /// debuggers, whenever it has mapped or is about to unmap libraries.
 #[uprobe]
-fn modules_changed(_ctx: ProbeContext) -> u32 {
+fn modules_changed(ctx: ProbeContext) -> u32 {
+    keep_kernel_stack(&ctx);
     send_now(Modules {
         head: head(EventKind::Modules, 0),
     });

@@ -13,21 +13,26 @@ use crate::{config, count::count, maps};
 #[inline(always)]
 pub fn wake_up() -> u64 {
     let wake = config::WAKE_BYTES.load();
-    let waiting = maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    if waiting.wrapping_sub(wake) < 4096 {
+    if waiting().wrapping_sub(wake) < 4096 {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {
         u64::from(BPF_RB_NO_WAKEUP)
     }
 }
 
+/// Bytes that nobody has read yet.
+#[inline(always)]
+pub fn waiting() -> u64 {
+    maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
 /// The head of a record of the current thread, now.
 #[inline(always)]
-pub fn head(kind: EventKind, function: u32) -> Head {
+pub fn head(kind: EventKind, function: u16) -> Head {
     let pid_tgid = bpf_get_current_pid_tgid();
     Head {
         kind: kind as u16,
-        function: function as u16,
+        function,
         pid: (pid_tgid >> 32) as u32,
         tid: pid_tgid as u32,
         flags: 0,

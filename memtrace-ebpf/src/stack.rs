@@ -1,25 +1,26 @@
-//! Takes user stacks at the return of a function, when the instruction
-//! pointer is already the caller's and all callee-saved registers are the
-//! caller's own. Part of the stack is copied once and the copy is walked;
+//! Takes user stacks at the return of a function, when all callee-saved
+//! registers are the caller's own. Part of the stack is copied once and the copy is walked;
 //! each distinct stack is sent once, events carry its hash.
 use core::mem::size_of;
 
 use aya_ebpf::{
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, generated, generated::bpf_ringbuf_output},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_user, generated, generated::bpf_ringbuf_output,
+    },
 };
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Counter, EventKind,
+    Cookie, Counter, EventKind,
     event::{StackFlags, StackHead},
     limit::{MAX_FRAMES, STACK_COPY, STACK_WINDOW},
 };
 
 use crate::{
-    cache,
+    cache, config,
     count::count,
     maps,
-    ring::{head, wake_up},
+    ring::{self, head, wake_up},
     thread::{self, Thread},
     unwind::{self, Registers, Step},
 };
@@ -31,13 +32,57 @@ pub fn pointer(regs: *mut pt_regs) -> u64 {
     unsafe { (*regs).rsp }
 }
 
-/// Takes the current stack, sends it if it is new, and returns its hash.
+/// Makes the thread's frame that of the caller of a function that has returned,
+/// or is at its `ret` instruction (`at_ret`).
 #[inline(always)]
-pub fn capture(regs: *mut pt_regs, thread: &mut Thread) -> u64 {
+pub fn at_return(regs: *mut pt_regs, thread: &mut Thread, at_ret: bool) -> bool {
     // SAFETY: as in `pointer`.
     let regs = unsafe { &*regs };
-    let (ip, sp, fp) = (regs.rip, regs.rsp, regs.rbp);
+    let (mut ip, mut sp, fp) = (regs.rip, regs.rsp, regs.rbp);
+    if at_ret {
+        // SAFETY: the helper checks the address.
+        match unsafe { bpf_probe_read_user(sp as *const u64) } {
+            Ok(address) => ip = address,
+            Err(_) => return false,
+        }
+        sp = sp.wrapping_add(8);
+    }
     thread.frame = Registers { ip, sp, fp };
+    true
+}
+
+/// Makes the thread's frame that of the caller of a function that is behind
+/// its system call.
+#[inline(always)]
+pub fn behind_system_call(regs: *mut pt_regs, thread: &mut Thread, probe: Cookie) -> bool {
+    // SAFETY: as in `pointer`.
+    let regs = unsafe { &*regs };
+    let slot = regs.rsp.wrapping_add(probe.depth());
+    // SAFETY: the helper checks the address.
+    let Ok(ip) = (unsafe { bpf_probe_read_user(slot as *const u64) }) else {
+        return false;
+    };
+    let fp = match probe.frame_pointer() {
+        None => regs.rbp,
+        Some(offset) => {
+            let saved = regs.rsp.wrapping_add(offset);
+            // SAFETY: the helper checks the address.
+            match unsafe { bpf_probe_read_user(saved as *const u64) } {
+                Ok(fp) => fp,
+                Err(_) => return false,
+            }
+        }
+    };
+    let sp = slot.wrapping_add(8);
+    thread.frame = Registers { ip, sp, fp };
+    true
+}
+
+/// Takes the stack from the thread's frame on, sends it if it is new, and
+/// returns its hash.
+#[inline(always)]
+pub fn capture(thread: &mut Thread) -> u64 {
+    let Registers { ip, sp, fp } = unwind::current(thread);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let mappings = unwind::mappings(pid);
     // User space moves the list of mappings when it changes, and remembered
@@ -123,6 +168,10 @@ fn send_if_new(thread: &mut Thread) -> (u64, bool) {
     // SAFETY: the value is not read.
     if unsafe { maps::STACKS_SEEN.get(hash) }.is_some() {
         return (hash, true);
+    }
+    if ring::waiting() > config::SHED_BYTES.load() {
+        count(Counter::StacksShed);
+        return (hash, false);
     }
     let depth = (depth as usize).min(MAX_FRAMES);
     let length = size_of::<StackHead>() + depth * 8;

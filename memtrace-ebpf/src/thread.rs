@@ -1,39 +1,81 @@
-//! What is remembered for each thread: the outermost calls in flight, and
+//! What is remembered for each thread: the outermost call in flight, and
 //! scratch memory. It is per thread and not per CPU, because newer kernels
 //! preempt uprobe programs, so that two of them share a CPU's scratch.
 //!
-//! One of an allocator and one that maps are enough. What a traced function calls inside is its own
-//! business (calloc → malloc → mmap), and the outermost call is told from
-//! inner ones by where its return address lies on the stack.
+//! One call is enough. What a traced function calls inside is its own business
+//! (calloc → malloc → mmap), and the outermost call is told from inner ones by
+//! where its return address lies on the stack.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_log_ebpf::debug;
-use memtrace_common::{Counter, event::StackRecord, limit::STACK_WINDOW};
+use memtrace_common::{Cookie, Counter, event::StackRecord, limit::STACK_WINDOW};
 
 use crate::{cache::Path, count::count, maps, unwind::Registers};
 
+/// What a call in flight was asked for.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Arguments {
+    /// Bytes.
+    pub size: u64,
+    /// The block that ends, or 0.
+    pub old: u64,
+    /// Where the new block's address will be written, or 0.
+    pub out: u64,
+}
+
 /// A call in flight.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Call {
     /// Address of its return address; 0: none.
     slot: u64,
-    arguments: [u64; 4],
-    function: u32,
-    _reserved: u32,
+    /// The return address itself, where no return probe replaces it; 0 where
+    /// one does.
+    return_address: u64,
+    /// The cookie of its entry.
+    pub cookie: Cookie,
+    pub arguments: Arguments,
+}
+
+impl Call {
+    #[inline(always)]
+    fn ends(&self, slot: u64, at_ret: bool) -> bool {
+        self.slot == slot && (self.return_address != 0) == at_ret
+    }
+
+    /// Whether it still has its stack frame, while one is called whose return
+    /// address lies at `slot`.
+    #[inline(always)]
+    fn is_around(&self, slot: u64) -> bool {
+        if self.slot < slot {
+            return false;
+        }
+        // SAFETY: the helper checks the address.
+        let found = unsafe { bpf_probe_read_user(self.slot as *const u64) };
+        let Ok(found) = found else { return false };
+        if self.return_address == 0 {
+            return is_trampoline(found);
+        }
+        // Where the slots are the same, it was called from the same place again
+        // after an exception; or has ended in a jump to another function, which
+        // then stands for it.
+        found == self.return_address && slot != self.slot
+    }
 }
 
 /// The state of one thread. All zero when new.
 #[repr(C)]
 pub struct Thread {
-    /// Address of the return address of the call in flight; 0: none.
-    pub slot: u64,
-    /// Its arguments, as the function's entry program keeps them.
-    pub arguments: [u64; 4],
-    /// A [`memtrace_common::Function`].
-    pub function: u32,
-    _reserved: u32,
-    /// The mapping function in flight. Apart from the allocator's: it never
-    /// calls one, but a signal handler that interrupts it may.
-    pub mapping: Call,
+    /// The call in flight.
+    pub call: Call,
+    /// The call around it, if that is one that may throw. What such a function
+    /// calls counts by itself: it may be an exception's memory, or what a
+    /// handler does (`std::set_new_handler`), and outlive the call.
+    outer: Call,
+    /// What the last call inside `outer` returned.
+    inner_result: u64,
+    /// The block that was freed last.
+    freed: u64,
     /// Stack memory from this address on could not be read.
     pub unreadable: u64,
     /// The frame that a walk has reached.
@@ -85,86 +127,109 @@ pub fn find_or_create() -> Option<&'static mut Thread> {
     find()
 }
 
-/// Whether a call whose return address lies at `slot` was made by the call in
-/// flight whose own lies at `outer` (directly, deeper, or by a tail call). One
-/// that is gone is forgotten.
-#[inline(always)]
-fn encloses(outer: &mut u64, slot: u64) -> bool {
-    if *outer == 0 {
-        return false;
-    }
-    if *outer >= slot && returns_to_probe(*outer) {
-        count(Counter::NestedCalls);
-        return true;
-    }
-    // Its stack frame is gone: a longjmp, or no return probe was placed.
-    count(Counter::AbandonedCalls);
-    debug!((), "a call did not return to {:x}", *outer);
-    *outer = 0;
-    false
-}
-
 impl Thread {
-    /// Whether a call was made by the allocator's function in flight.
+    /// Whether a call whose return address lies at `slot` was made by the call
+    /// in flight, as far as blocks go: see [`Self::outer`].
     #[inline(always)]
     pub fn is_nested(&mut self, slot: u64) -> bool {
-        encloses(&mut self.slot, slot)
+        let throws = self.call.return_address != 0;
+        self.is_inside(slot) && !throws
+    }
+
+    /// Whether a call whose return address lies at `slot` was made by the call
+    /// in flight: directly, deeper, or by a tail call. One that is gone is
+    /// forgotten.
+    #[inline(always)]
+    pub fn is_inside(&mut self, slot: u64) -> bool {
+        if self.call.slot == 0 {
+            return false;
+        }
+        let throws = self.call.return_address != 0;
+        if self.call.is_around(slot) {
+            count(Counter::NestedCalls);
+            return true;
+        }
+        // Its stack frame is gone: an exception, which is how one that throws
+        // fails, a longjmp, or no return probe was placed.
+        if !throws {
+            count(Counter::AbandonedCalls);
+            debug!((), "a call did not return to {:x}", self.call.slot);
+        }
+        self.call.slot = 0;
+        false
     }
 
     /// Begins an allocator's function, unless it is nested in another.
     #[inline(always)]
-    pub fn begin(&mut self, slot: u64, function: u32, arguments: [u64; 4]) -> bool {
-        if encloses(&mut self.slot, slot) {
+    pub fn begin(&mut self, slot: u64, cookie: Cookie, arguments: Arguments) -> bool {
+        if self.is_nested(slot) {
             return false;
         }
-        self.slot = slot;
-        self.function = function;
-        self.arguments = arguments;
+        if self.call.slot != 0 {
+            self.outer = self.call;
+        }
+        self.call.return_address = 0;
+        if cookie.is_return() {
+            self.inner_result = 0;
+            // SAFETY: the helper checks the address.
+            let found = unsafe { bpf_probe_read_user(slot as *const u64) };
+            self.call.return_address = found.unwrap_or(0);
+        }
+        self.call.slot = slot;
+        self.call.cookie = cookie;
+        self.call.arguments = arguments;
         true
     }
 
-    /// Begins a function that maps, unless it is nested in any other.
+    /// Ends the call whose return address was at `slot`; `at_ret`: it is at its
+    /// `ret` instruction. Several functions may end in the same one, of which
+    /// some have a return probe, and end there.
     #[inline(always)]
-    pub fn begin_mapping(&mut self, slot: u64, function: u32, arguments: [u64; 4]) -> bool {
-        if encloses(&mut self.slot, slot) || encloses(&mut self.mapping.slot, slot) {
+    pub fn end(&mut self, slot: u64, at_ret: bool) -> bool {
+        if slot == 0 {
             return false;
         }
-        self.mapping = Call {
-            slot,
-            arguments,
-            function,
-            _reserved: 0,
-        };
+        if !self.call.ends(slot, at_ret) {
+            if !self.outer.ends(slot, at_ret) {
+                if self.call.slot == 0 && !at_ret {
+                    count(Counter::UnpairedReturns);
+                }
+                return false;
+            }
+            // What it called has returned, or is gone.
+            self.call = self.outer;
+            self.outer.slot = 0;
+        }
+        self.call.slot = 0;
         true
     }
 
-    /// Ends the call whose return address was at `slot`, and makes it the one
-    /// that `function` and `arguments` tell of.
+    /// Whether the block that a call returned was handed out by one that it
+    /// made, and has been told of.
     #[inline(always)]
-    pub fn end(&mut self, slot: u64) -> bool {
-        if self.slot == slot {
-            self.slot = 0;
-            return true;
+    pub fn is_told(&mut self, address: u64) -> bool {
+        let told = self.call.return_address != 0 && self.inner_result == address;
+        // Inside what is around it, if anything is.
+        self.inner_result = address;
+        told
+    }
+
+    /// A block ends. Whether the thread's last one was at the same address.
+    #[inline(always)]
+    pub fn frees_again(&mut self, address: u64) -> bool {
+        let again = self.freed == address;
+        self.freed = address;
+        if self.inner_result == address {
+            self.inner_result = 0;
         }
-        if self.mapping.slot == slot {
-            self.mapping.slot = 0;
-            self.function = self.mapping.function;
-            self.arguments = self.mapping.arguments;
-            return true;
-        }
-        if self.slot == 0 && self.mapping.slot == 0 {
-            count(Counter::UnpairedReturns);
-        }
-        false
+        again
     }
 }
 
-/// Whether the return address at `slot` is the kernel's return trampoline. It
-/// is the first byte of a page (`uprobe_get_trampoline_vaddr`), where no call
-/// instruction returns to in practice.
+/// Whether a return address is the kernel's return trampoline: the first byte
+/// of a page (`uprobe_get_trampoline_vaddr`), where no call instruction
+/// returns to in practice.
 #[inline(always)]
-fn returns_to_probe(slot: u64) -> bool {
-    // SAFETY: the helper checks the address.
-    let address = unsafe { bpf_probe_read_user(slot as *const u64) };
-    matches!(address, Ok(address) if address != 0 && address & 0xfff == 0)
+fn is_trampoline(address: u64) -> bool {
+    address != 0 && address & 0xfff == 0
 }

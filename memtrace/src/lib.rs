@@ -3,11 +3,13 @@
 //! what this [`kernel`] can do, what an [`elf`] file holds and what a
 //! [`process`] has mapped → plan and attach [`probe`]s → decode their
 //! [`event`]s → intern [`stack`]s and account for what is [`live`] → name the
-//! code ([`symbol`]) → [`report`]. A [`session`] puts the stages together for
-//! the commands in [`cli`].
+//! code ([`symbol`]) → [`report`]. What events add up to is a [`trace`]: a
+//! [`session`] feeds it from the kernel for the commands in [`cli`] and may
+//! write all that it does into a [`capture`], which feeds another one later.
 //!
-//! Everything from [`live`] on is ordinary safe Rust that runs from any
-//! stream of events, without root and without a kernel.
+//! Everything from [`live`] on but sessions is ordinary safe Rust that runs
+//! from any stream of events, without root and without a kernel.
+pub mod capture;
 pub mod cli;
 pub mod elf;
 pub mod event;
@@ -16,7 +18,9 @@ pub mod live;
 pub mod probe;
 pub mod process;
 pub mod report;
+pub mod sampling;
 pub mod session;
 pub mod stack;
 pub mod symbol;
+pub mod trace;
 pub mod unit;

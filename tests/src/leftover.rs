@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::patience;
+
 /// The kernel frees programs some time after their last user has gone.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -59,7 +61,7 @@ impl Programs {
     /// Fails where there is a program that was not there before and that is held by nobody, or by one of `targets`.
     /// Programs that other processes hold are theirs: tests are not alone on a machine.
     pub fn nothing_new(&self, targets: &[u32]) -> Result<()> {
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + patience(GRACE);
         loop {
             let mut left = Self::now()?.0;
             left.retain(|id, pids| {
@@ -121,7 +123,7 @@ fn pinned(directory: &Path) -> BTreeMap<u64, BTreeSet<u32>> {
 /// Fails where code in a process's memory differs from the file that it was mapped from: a uprobe is a breakpoint
 /// instruction (0xcc) in the process's private copy of the page. A process that has ended has none.
 pub fn no_breakpoints(pid: u32) -> Result<()> {
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + patience(GRACE);
     loop {
         let found = breakpoints(pid)?;
         if found.is_empty() {

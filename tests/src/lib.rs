@@ -13,6 +13,7 @@ pub mod tracer;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -21,6 +22,12 @@ use anyhow::{Context, Result};
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A time limit, `$MEMTRACE_PATIENCE` times as long: an emulated machine is slow. Not for times that are measured.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("MEMTRACE_PATIENCE").ok();
+    limit * factor.and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// Whether this process may load eBPF programs.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::patience;
+
 /// Lines of a pipe, read by a thread of their own so that the writer never blocks.
 pub struct Lines {
     receiver: Receiver<String>,
@@ -64,7 +66,7 @@ impl Lines {
         timeout: Duration,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<String> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + patience(timeout);
         while let Some(line) = self.next_line(deadline) {
             if wanted(&line) {
                 return Ok(line);
@@ -83,7 +85,7 @@ impl Lines {
 
     /// All lines, also those consumed; waits for the end of the pipe.
     pub fn all(mut self, timeout: Duration) -> Vec<String> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + patience(timeout);
         while self.next_line(deadline).is_some() {}
         self.seen
     }
@@ -116,7 +118,7 @@ impl Bytes {
 
     /// Everything up to the end of the pipe, or as much as came in time.
     pub fn all(self, timeout: Duration) -> Vec<u8> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + patience(timeout);
         let mut bytes = Vec::new();
         while let Ok(chunk) = self
             .0

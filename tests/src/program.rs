@@ -23,6 +23,28 @@ const STATIC_PIE: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-static-pie"];
 const STATIC_STRIPPED: &[&str] = &["-O0", "-static", "-s"];
 const LIBRARY: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-shared", "-fPIC"];
 
+const CXX: &[&str] = &["-O0", "-std=c++17"];
+/// Debian's libraries, without the packages for development.
+const JEMALLOC: &[&str] = &[
+    "-O0",
+    "-DJEMALLOC",
+    "-Wl,--no-as-needed",
+    "-l:libjemalloc.so.2",
+];
+const MIMALLOC: &[&str] = &[
+    "-O0",
+    "-DMIMALLOC",
+    "-Wl,--no-as-needed",
+    "-l:libmimalloc.so.2",
+];
+const TCMALLOC: &[&str] = &[
+    "-O0",
+    "-DTCMALLOC",
+    "-Wl,--no-as-needed",
+    "-l:libtcmalloc_minimal.so.4",
+];
+const PREFIXED: &[&str] = &["-O0", "-DPREFIXED"];
+
 /// The calls must be made as written, also the ones that a compiler knows to fail.
 const ALWAYS: &[&str] = &[
     "-g",
@@ -78,6 +100,78 @@ const BUILDS: &[Build] = &[
         flags: PLAIN,
     },
     Build {
+        program: "family",
+        source: "family.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "cxx_allocators",
+        source: "cxx_allocators.cpp",
+        compiler: "g++",
+        flags: CXX,
+    },
+    Build {
+        program: "own_jemalloc",
+        source: "own_allocators.c",
+        compiler: "gcc",
+        flags: JEMALLOC,
+    },
+    Build {
+        program: "own_mimalloc",
+        source: "own_allocators.c",
+        compiler: "gcc",
+        flags: MIMALLOC,
+    },
+    Build {
+        program: "own_tcmalloc",
+        source: "own_allocators.c",
+        compiler: "gcc",
+        flags: TCMALLOC,
+    },
+    Build {
+        program: "own_prefix",
+        source: "own_allocators.c",
+        compiler: "gcc",
+        flags: PREFIXED,
+    },
+    Build {
+        program: "above",
+        source: "above.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "sampled",
+        source: "sampled.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "resized",
+        source: "resized.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "twice",
+        source: "twice.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "musl_sizes",
+        source: "resized.c",
+        compiler: "musl-gcc",
+        flags: STATIC,
+    },
+    Build {
+        program: "musl_stripped",
+        source: "resized.c",
+        compiler: "musl-gcc",
+        flags: STATIC_STRIPPED,
+    },
+    Build {
         program: "deep",
         source: "deep.c",
         compiler: "gcc",
@@ -92,6 +186,12 @@ const BUILDS: &[Build] = &[
     Build {
         program: "libplugin.so",
         source: "plugin.c",
+        compiler: "gcc",
+        flags: LIBRARY,
+    },
+    Build {
+        program: "liblate.so",
+        source: "late.c",
         compiler: "gcc",
         flags: LIBRARY,
     },
@@ -146,11 +246,21 @@ const BUILDS: &[Build] = &[
 ];
 
 /// The path of a built program. Built once for each state of its source and flags, in cargo's directory for such things.
+/// Where there is no compiler, `$MEMTRACE_PROGRAMS` is a directory with all of them, as [`all`] names them.
 pub fn path(program: &str) -> Result<PathBuf> {
     let build = BUILDS
         .iter()
         .find(|build| build.program == program)
         .with_context(|| format!("no program '{program}' in the table in tests/src/program.rs"))?;
+    if let Some(directory) = std::env::var_os("MEMTRACE_PROGRAMS") {
+        let path = Path::new(&directory).join(program);
+        ensure!(
+            path.is_file(),
+            "MEMTRACE_PROGRAMS is set, but there is no {}",
+            path.display()
+        );
+        return Ok(path);
+    }
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let mut state = DefaultHasher::new();
     for file in [build.source, "ledger.h"] {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lines::Lines;
-use crate::program;
+use crate::{patience, program};
 
 /// How long a program may take over anything. A trap costs microseconds, and the programs make thousands.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ pub struct Guard(pub Child);
 impl Guard {
     /// Waits for the end, up to a time.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + patience(timeout);
         loop {
             if let Some(status) = self.0.try_wait().context("waiting for a child")? {
                 return Ok(status);
@@ -117,6 +117,13 @@ impl Target {
         self.lines
             .wait_for("DONE", PATIENCE, |line| line == "DONE")?;
         Ledger::parse(&ledger)
+    }
+
+    /// Waits until it has worked, where it has no ledger.
+    pub fn done(&mut self) -> Result<()> {
+        self.lines
+            .wait_for("DONE", PATIENCE, |line| line == "DONE")
+            .map(drop)
     }
 
     /// Waits for its end.

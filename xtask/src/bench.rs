@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: what memtrace costs a program that does nothing but
 //! allocate. Untraced and traced runs alternate, so that both see the same
 //! machine; the report is the medians and their ratio, as JSON.
-use crate::shell::{as_root, memtrace, run};
+use crate::shell::{Guard, as_root, memtrace, run};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -96,17 +96,6 @@ impl Bench {
         let early = tracer.0.try_wait()?;
         ensure!(early.is_none(), "memtrace ended before the program began");
         Ok(tracer)
-    }
-}
-
-/// A child that does not outlive its owner.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // It has ended, in the good case; then these fail, and rightly.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

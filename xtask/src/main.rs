@@ -13,12 +13,15 @@ use std::process::ExitCode;
 mod bench;
 mod build_ebpf;
 mod ebpf;
+mod fuzz;
 mod licences;
 mod run;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod tidy;
+mod vm;
 
 /// Set-up, builds, tests and checks of memtrace
 #[derive(Parser)]
@@ -36,6 +39,9 @@ enum Command {
     Test(test::Test),
     Tidy(tidy::Tidy),
     Bench(bench::Bench),
+    Soak(soak::Soak),
+    Vm(vm::Vm),
+    Fuzz(fuzz::Fuzz),
 }
 
 impl Command {
@@ -47,6 +53,9 @@ impl Command {
             Self::Test(command) => command.run(root),
             Self::Tidy(command) => command.run(root),
             Self::Bench(command) => command.run(root),
+            Self::Soak(command) => command.run(root),
+            Self::Vm(command) => command.run(root),
+            Self::Fuzz(command) => command.run(root),
         }
     }
 }

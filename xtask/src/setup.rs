@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what building the kernel side and the tests
 //! need, on Debian and its like; elsewhere says what to run.
 use crate::ebpf::{LINKER_ROOT, Toolchain};
-use crate::shell::{as_root, cargo, is_root, output, run};
+use crate::shell::{as_root, cargo, find, is_root, output, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,6 +72,18 @@ const TEST_PACKAGES: &[Package] = &[
         reason: "an allocator to preload",
     },
     Package {
+        name: "libgoogle-perftools4",
+        reason: "an allocator to preload",
+    },
+    Package {
+        name: "musl-tools",
+        reason: "programs on another C library",
+    },
+    Package {
+        name: "golang-go",
+        reason: "programs without malloc",
+    },
+    Package {
         name: "libmimalloc2.0",
         reason: "an allocator to preload",
     },
@@ -86,6 +98,18 @@ const TEST_PACKAGES: &[Package] = &[
     Package {
         name: "bpftool",
         reason: "tells what a run left behind in the kernel",
+    },
+];
+
+/// Only for `cargo xtask vm`: not every developer boots kernels.
+const VM_PACKAGES: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        reason: "boots other kernels",
+    },
+    Package {
+        name: "busybox-static",
+        reason: "the shell inside",
     },
 ];
 
@@ -140,6 +164,30 @@ pub(crate) fn provide_all(root: &Path) -> Result<()> {
     Setup { check: false }.run(root)
 }
 
+/// Installs the emulator and the shell of `cargo xtask vm`.
+pub(crate) fn provide_vm() -> Result<()> {
+    if ["qemu-system-x86_64", "busybox"]
+        .iter()
+        .all(|program| find(program).is_some())
+    {
+        return Ok(());
+    }
+    let names = VM_PACKAGES.iter().map(|package| package.name);
+    let names: Vec<_> = names.collect();
+    let names = names.join(" ");
+    ensure!(
+        is_debian(),
+        "booting a kernel needs qemu-system-x86_64 and a static busybox in the PATH: install them"
+    );
+    ensure!(
+        is_root(),
+        "booting a kernel needs {names}: run `sudo apt-get install --no-install-recommends {names}`"
+    );
+    install(&missing(VM_PACKAGES)?).with_context(|| {
+        format!("cannot install {names}; a qemu-system-x86_64 and a static busybox in the PATH do")
+    })
+}
+
 const ELSEWHERE: &str = "\
 On this system, install by hand what building the kernel side needs:
   rustup toolchain install nightly --profile minimal --component rust-src,clippy
@@ -181,8 +229,11 @@ fn install(packages: &[&Package]) -> Result<()> {
     let servers = processes("redis-server");
     run(as_root("apt-get", &quiet).args(["-q", "update"]))?;
     let names = packages.iter().map(|package| package.name);
+    // What is already there belongs to the machine's owner: packages that cannot
+    // be had beside it are an error, not a reason to take it away.
     run(as_root("apt-get", &quiet)
         .args(["-q", "install", "-y", "--no-install-recommends"])
+        .arg("--no-remove")
         .args(names))
     .context(ELSEWHERE)?;
     if processes("redis-server") > servers {

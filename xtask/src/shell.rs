@@ -3,7 +3,7 @@ use anyhow::{Context, Result, ensure};
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::{env, fs};
 
 /// Whether this process may do everything.
@@ -74,8 +74,32 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// The workspace's folder for everything built.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// Where the workspace's cargo puts a release build of memtrace.
 pub(crate) fn memtrace(root: &Path) -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    root.join(target).join("release/memtrace")
+    target(root).join("release/memtrace")
+}
+
+/// Where a program is, by `PATH` and the folders of root's programs.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// A child that does not outlive its owner.
+pub(crate) struct Guard(pub(crate) Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It has ended, in the good case; then these fail, and rightly.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -2,7 +2,9 @@
 //! runs the same command.
 use crate::ebpf::Toolchain;
 use crate::shell::{cargo, is_root, memtrace, run};
-use crate::{build_ebpf, licences, setup, tidy};
+use crate::soak::Soak;
+use crate::vm::matrix;
+use crate::{build_ebpf, fuzz, licences, setup, tidy};
 use anyhow::{Result, bail};
 use std::env;
 use std::io::{self, BufRead as _, BufReader};
@@ -20,28 +22,30 @@ pub(crate) struct Test {
     /// Do not install anything
     #[arg(long)]
     no_setup: bool,
+    #[command(flatten)]
+    matrix: matrix::Options,
 }
 
 /// What became of a step's tests; a step that is one check counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
+pub(crate) struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
 }
 
 impl Tally {
-    const PASSED: Self = Self {
+    pub(crate) const PASSED: Self = Self {
         passed: 1,
         failed: 0,
         skipped: 0,
     };
-    const FAILED: Self = Self {
+    pub(crate) const FAILED: Self = Self {
         passed: 0,
         failed: 1,
         skipped: 0,
     };
-    const SKIPPED: Self = Self {
+    pub(crate) const SKIPPED: Self = Self {
         passed: 0,
         failed: 0,
         skipped: 1,
@@ -58,6 +62,10 @@ impl AddAssign for Tally {
 
 type Step = (&'static str, fn(&Path) -> Result<Tally>);
 
+/// How long each fuzz target runs: enough to see that it works, and to find
+/// what is easily found.
+const FUZZ_SECONDS: u32 = 5;
+
 /// In this order; a failed step does not stop those after it.
 const STEPS: &[Step] = &[
     ("format", format),
@@ -71,12 +79,16 @@ const STEPS: &[Step] = &[
     ("unit tests", unit_tests),
     ("documentation tests", documentation_tests),
     ("documentation", documentation),
+    ("fuzz targets", |root| check(fuzz::all(root, FUZZ_SECONDS))),
     ("release build", release_build),
 ];
 
 impl Test {
-    #[expect(clippy::unnecessary_wraps, reason = "as all commands have it")]
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
+        if self.matrix.wanted() {
+            conclude(self.matrix.run(root)?);
+            return Ok(());
+        }
         let mut total = Tally::default();
         if !self.no_setup {
             step(
@@ -94,18 +106,24 @@ impl Test {
             total += Tally::SKIPPED;
         } else {
             step(&mut total, root, integration);
+            step(&mut total, root, ("soak", soak));
         }
-        let Tally {
-            passed,
-            failed,
-            skipped,
-        } = total;
-        println!("{passed} passed, {failed} failed, {skipped} skipped");
-        if failed > 0 {
-            // Without another line: that one is the last.
-            process::exit(1);
-        }
+        conclude(total);
         Ok(())
+    }
+}
+
+/// The last line, and the exit status.
+fn conclude(total: Tally) {
+    let Tally {
+        passed,
+        failed,
+        skipped,
+    } = total;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed > 0 {
+        // Without another line: that one is the last.
+        process::exit(1);
     }
 }
 
@@ -135,8 +153,10 @@ fn check(result: Result<()>) -> Result<Tally> {
 
 fn format(root: &Path) -> Result<Tally> {
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
-    let kernel_side = root.join("memtrace-ebpf");
-    check(run(cargo(&kernel_side).args(["fmt", "--check"])))
+    for folder in ["memtrace-ebpf", "fuzz"] {
+        run(cargo(&root.join(folder)).args(["fmt", "--check"]))?;
+    }
+    Ok(Tally::PASSED)
 }
 
 fn clippy(root: &Path) -> Result<Tally> {
@@ -255,6 +275,15 @@ fn integration_tests(root: &Path) -> Result<Tally> {
         bail!("not one integration test has run");
     }
     Ok(tally)
+}
+
+/// A long trace, for a minute.
+fn soak(root: &Path) -> Result<Tally> {
+    if is_root() {
+        check(Soak::default().run(root))
+    } else {
+        Ok(skip("soak", "it needs root"))
+    }
 }
 
 /// Runs cargo's tests, shows their output and counts it.

@@ -2,11 +2,16 @@
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::{
-    ArgAction, ArgGroup, Parser, ValueEnum,
+    ArgAction, ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
 };
 
+use memtrace_common::sampling::LARGEST_MEAN;
+
+use super::report::ReportArgs;
 use crate::report;
+use crate::report::assemble::Order;
 use crate::unit::{parse_duration, parse_size};
 
 /// Which code of a running program leaks memory: traces its allocations
@@ -15,7 +20,10 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
     group = ArgGroup::new("target").required(true).args(["pid", "command"]),
     after_help = "Examples:\n  \
         sudo memtrace -p 1234              trace a running process until Ctrl-C\n  \
@@ -25,6 +33,10 @@ use crate::unit::{parse_duration, parse_size};
         Exit status: 0 done, 1 the job could not be done, 2 wrong usage; with a command, that command's."
 )]
 pub struct Args {
+    /// Another job than to trace.
+    #[command(subcommand)]
+    pub job: Option<Job>,
+
     /// Processes to trace, until Ctrl-C, --duration, or their end
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
     pub pid: Vec<u32>,
@@ -53,6 +65,16 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
 
+    /// Take in about one block in every SIZE bytes (512KiB) and estimate the rest:
+    /// far cheaper; 0 takes in every block
+    #[arg(long, value_name = "SIZE", value_parser = parse_sample, default_value = "0")]
+    pub sample_bytes: u64,
+
+    /// Trace the allocator in this file, which the process has mapped, and no other:
+    /// functions named as malloc's family or with a prefix of their own
+    #[arg(long, value_name = "auto|FILE", default_value = "auto")]
+    pub allocator: PathBuf,
+
     /// Show this many stacks; 0 shows all [default: 10; folded: all]
     #[arg(long, value_name = "NUMBER")]
     pub top: Option<usize>,
@@ -60,6 +82,10 @@ pub struct Args {
     /// What to sort stacks by
     #[arg(long, value_enum, default_value_t = Sort::Bytes)]
     pub sort: Sort,
+
+    /// Also trace the processes that they start, each from its first instruction
+    #[arg(long)]
+    pub children: bool,
 
     /// Leave mmap, munmap and mremap alone
     #[arg(long)]
@@ -78,6 +104,10 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Also write everything that happens into this file, for `memtrace report`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+
     /// Say more on standard error: -v what is probed and the kernel side's counters, -vv its log
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -85,6 +115,14 @@ pub struct Args {
     /// Colour the report
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub color: Color,
+}
+
+/// What else there is to do.
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Report on what --record has recorded, also elsewhere and with other options
+    #[command(override_usage = "memtrace report [OPTIONS] <FILE>")]
+    Report(ReportArgs),
 }
 
 /// Orders of stacks.
@@ -108,7 +146,7 @@ pub enum Color {
 }
 
 /// Takes the names of [`report::FORMATS`].
-fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
+pub(super) fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
     PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name))
         .map(|name| report::format(&name).unwrap_or(&report::FORMATS[0]))
 }
@@ -124,6 +162,14 @@ fn parse_buffer(text: &str) -> Result<u32, String> {
     u32::try_from(bytes.next_power_of_two()).map_err(|error| error.to_string())
 }
 
+fn parse_sample(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    if bytes > LARGEST_MEAN {
+        return Err("it must be at most 4GiB".to_owned());
+    }
+    Ok(bytes)
+}
+
 /// A report every 0 s would never end.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|error| error.to_string())?;
@@ -133,36 +179,53 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// How many stacks to show where nothing is said.
+pub(super) fn usual_top(format: &report::Format) -> usize {
+    // A flame graph of ten stacks would mislead.
+    if format.name == "folded" {
+        usize::MAX
+    } else {
+        10
+    }
+}
+
 impl Args {
-    /// How many stacks to show.
-    pub fn top(&self) -> usize {
-        match self.top {
-            Some(0) => usize::MAX,
-            Some(top) => top,
-            // A flame graph of ten stacks would mislead.
-            None if self.format.name == "folded" => usize::MAX,
-            None => 10,
+    /// What clap cannot check: options that contradict each other.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        match (self.min_size, self.max_size) {
+            (Some(min), Some(max)) if min > max => Err(Self::command().error(
+                ErrorKind::ValueValidation,
+                format!("--min-size ({min} bytes) is larger than --max-size ({max} bytes): no block would count"),
+            )),
+            _ => Ok(()),
         }
     }
+}
 
-    /// Whether to colour the report.
-    pub fn color_report(&self) -> bool {
-        let terminal = self.output.is_none() && std::io::stdout().is_terminal();
-        self.color_on(terminal)
+impl Sort {
+    /// As reports know it.
+    pub fn order(self) -> Order {
+        match self {
+            Self::Bytes => Order::Bytes,
+            Self::Count => Order::Count,
+        }
     }
+}
 
-    /// Whether to colour messages.
-    pub fn color_stderr(&self) -> bool {
-        self.color_on(std::io::stderr().is_terminal())
-    }
-
-    fn color_on(&self, terminal: bool) -> bool {
-        match self.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
+impl Color {
+    /// Whether to colour what goes to `terminal`, or to none.
+    pub fn is_on(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         }
+    }
+
+    /// Whether to colour messages.
+    pub fn is_on_stderr(self) -> bool {
+        self.is_on(std::io::stderr().is_terminal())
     }
 }

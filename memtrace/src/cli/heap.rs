@@ -1,40 +1,43 @@
 //! `memtrace -p PID` and `memtrace -- COMMAND`: outstanding allocations.
-use std::{
-    collections::{HashSet, VecDeque},
-    ffi::OsString,
-    io::Write as _,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::HashSet, ffi::OsString, io::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use nix::{
+    errno::Errno,
     sys::{
         signal::{Signal, kill},
         wait::{WaitStatus, waitpid},
     },
     unistd::Pid,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::mpsc;
 
 use super::{
-    args::{Args, Sort},
-    output::Output,
-    signals::{self, Asked, Exit, Signals},
+    args::Args,
+    output::{Destination, Output},
+    run::{Changes, Run},
+    signals::{self, Asked, Signals},
 };
 use crate::{
+    capture::{RecordError, Recorder},
     event::{poll::readable, ring::Reader},
-    live::Filter,
-    process::launch::{Held, LaunchError},
-    report::assemble::{self, Choice, Order},
-    session::{self, Session, monotonic_ns},
-    symbol::{self, Symbolizer},
+    probe::object::Admission,
+    process::{
+        follow::Follower,
+        launch::{Held, LaunchError},
+    },
+    session::{self, Session},
 };
 
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
-    let output = Output::open(args)?;
+    let output = Output::open(&Destination {
+        file: args.output.as_deref(),
+        format: args.format,
+        color: args.color,
+    })?;
     signals::hold().context("failed to hold signals back")?;
+    let recorder = recorder(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -42,11 +45,24 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
         .context("failed to start the asynchronous runtime")?;
     runtime.block_on(async {
         if args.command.is_empty() {
-            trace_running(args, output).await
+            trace_running(args, output, recorder).await
         } else {
-            trace_command(args, output).await
+            trace_command(args, output, recorder).await
         }
     })
+}
+
+/// Opens the capture before anything is probed.
+fn recorder(args: &Args) -> anyhow::Result<Option<Recorder>> {
+    let Some(path) = &args.record else {
+        return Ok(None);
+    };
+    ensure!(
+        args.output.as_ref() != Some(path),
+        "--record and --output name the same file, {}: give each its own",
+        path.display()
+    );
+    Ok(Some(Recorder::create(path)?))
 }
 
 fn options(args: &Args) -> session::Options {
@@ -54,6 +70,12 @@ fn options(args: &Args) -> session::Options {
         proc_root: PathBuf::from("/proc"),
         mappings: !args.no_mmap,
         ring_bytes: args.buffer,
+        admission: Admission {
+            min_size: args.min_size.unwrap_or(0),
+            max_size: args.max_size.unwrap_or(u64::MAX),
+            sample_bytes: args.sample_bytes,
+        },
+        allocator: (args.allocator.as_os_str() != "auto").then(|| args.allocator.clone()),
         log_level: if args.verbose >= 2 {
             aya_log::Level::Debug as u8
         } else {
@@ -62,7 +84,11 @@ fn options(args: &Args) -> session::Options {
     }
 }
 
-async fn trace_running(args: &Args, output: Output) -> anyhow::Result<i32> {
+async fn trace_running(
+    args: &Args,
+    output: Output,
+    recorder: Option<Recorder>,
+) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let mut pids = args.pid.clone();
     let mut seen = HashSet::new();
@@ -70,13 +96,30 @@ async fn trace_running(args: &Args, output: Output) -> anyhow::Result<i32> {
     let (mut session, reader) = Session::prepare(options(args), &pids)?;
     log_kernel_side(&mut session, args);
     session.attach()?;
+    let follower = args.children.then(|| follow(&pids, None)).transpose()?;
     announce(&session);
-    let mut run = Run::new(args, output, session, reader);
+    let mut run = Run::new(args, output, session, reader, recorder);
+    run.changes = follower.map(|(_, changes)| changes);
     run.until_asked(&mut signals).await?;
+    run.recorded?;
     Ok(0)
 }
 
-async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
+fn follow(pids: &[u32], wake: Option<u32>) -> anyhow::Result<(Follower, Changes)> {
+    let (sender, changes) = mpsc::unbounded_channel();
+    let changed = move |change| {
+        // Nobody listens any more: dropping it lets the process go.
+        let _ = sender.send(change);
+    };
+    let follower = Follower::start(PathBuf::from("/proc"), pids, wake, changed)?;
+    Ok((follower, changes))
+}
+
+async fn trace_command(
+    args: &Args,
+    output: Output,
+    recorder: Option<Recorder>,
+) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let command: Vec<OsString> = args.command.clone();
     let held = match Held::start(&command) {
@@ -95,17 +138,34 @@ async fn trace_command(args: &Args, output: Output) -> anyhow::Result<i32> {
             return Err(error);
         }
     };
-    let mut run = Run::new(args, output, session, reader);
+    let mut run = Run::new(args, output, session, reader, recorder);
     if let Some(status) = ended {
         run.finish().await?;
-        return as_shell(status);
+        return as_shell(status).and_then(|status| unless_failed(status, run.recorded));
+    }
+    let mut follower = None;
+    if args.children {
+        let pid = child.as_raw().unsigned_abs();
+        let (thread, changes) = follow(&[pid], Some(pid))?;
+        follower = Some(thread);
+        run.changes = Some(changes);
     }
     let asked = run.until_asked(&mut signals).await?;
+    let recorded = std::mem::replace(&mut run.recorded, Ok(()));
     drop(run);
     if asked == Some(Asked::Terminate) {
         let _ = kill(child, Signal::SIGTERM);
     }
-    wait_for(child, &mut signals).await
+    let status = wait_for(child, follower, &mut signals).await?;
+    unless_failed(status, recorded)
+}
+
+/// The command's status, unless it did well and the capture did not.
+fn unless_failed(status: i32, recorded: Result<(), RecordError>) -> anyhow::Result<i32> {
+    if status == 0 {
+        recorded?;
+    }
+    Ok(status)
 }
 
 /// Also returns how the command ended, if it did so before its first
@@ -114,8 +174,10 @@ fn start_traced(args: &Args, held: Held) -> anyhow::Result<(Session, Reader, Opt
     let pid = held.pid();
     let (mut session, reader) = Session::prepare(options(args), &[pid])?;
     log_kernel_side(&mut session, args);
-    session.refresh(pid);
-    let ended = held.run_to_entry(|| session.refresh(pid))?;
+    session.refresh(pid, false);
+    let ended = held.run_to_entry(args.children, || {
+        session.refresh(pid, false);
+    })?;
     if ended.is_none() {
         session.check_allocators()?;
         announce(&session);
@@ -133,8 +195,16 @@ fn as_shell(status: WaitStatus) -> anyhow::Result<i32> {
 }
 
 /// Waits for the command's end and returns its status as a shell would.
-async fn wait_for(child: Pid, signals: &mut Signals) -> anyhow::Result<i32> {
-    let mut waiting = tokio::task::spawn_blocking(move || waitpid(child, None));
+async fn wait_for(
+    child: Pid,
+    follower: Option<Follower>,
+    signals: &mut Signals,
+) -> anyhow::Result<i32> {
+    let mut waiting = tokio::task::spawn_blocking(move || match (waitpid(child, None), follower) {
+        // The thread that follows has waited for it.
+        (Err(Errno::ECHILD), Some(follower)) => follower.exit_status(child).ok_or(Errno::ECHILD),
+        (status, _) => status,
+    });
     loop {
         tokio::select! {
             status = &mut waiting => {
@@ -147,34 +217,24 @@ async fn wait_for(child: Pid, signals: &mut Signals) -> anyhow::Result<i32> {
     }
 }
 
-/// Watches for the end of all traced processes.
-fn watch(session: &Session) -> Vec<Exit> {
-    session
-        .traced
-        .iter()
-        .filter(|traced| !traced.exited)
-        .filter_map(|traced| Exit::of(traced.target.pid).ok())
-        .collect()
-}
-
 fn announce(session: &Session) {
-    for traced in &session.traced {
-        let allocators: Vec<&str> = traced
+    for process in session.traced.iter().map(|traced| &traced.process) {
+        let allocators: Vec<&str> = process
             .allocators
             .iter()
             .map(|(file, _)| file.as_str())
             .collect();
         eprint_line(&format!(
             "tracing {} ({}): {} in {}; Ctrl-C ends it with a report",
-            traced.target.pid,
-            traced.target.comm,
+            process.target.pid,
+            process.target.comm,
             plural(session.probes(), "probe"),
             allocators.join(", "),
         ));
-        for unseen in &traced.unseen {
-            log::warn!("{unseen}");
+        for missing in &process.missing {
+            log::warn!("{missing}");
         }
-        for (file, functions) in &traced.allocators {
+        for (file, functions) in &process.allocators {
             log::info!("{file}: {}", functions.join(" "));
         }
     }
@@ -210,132 +270,4 @@ fn log_kernel_side(session: &mut Session, args: &Args) {
         }
         Err(error) => log::warn!("the kernel side's log cannot be read: {error}"),
     }
-}
-
-struct Run<'a> {
-    args: &'a Args,
-    output: Output,
-    session: Session,
-    reader: Reader,
-    exits: Vec<Exit>,
-    symbolizer: Symbolizer,
-}
-
-impl<'a> Run<'a> {
-    fn new(args: &'a Args, output: Output, session: Session, reader: Reader) -> Self {
-        Self {
-            exits: watch(&session),
-            symbolizer: Symbolizer::new(symbol::Options::default()),
-            args,
-            output,
-            session,
-            reader,
-        }
-    }
-
-    /// Traces until Ctrl-C, the time is up or all processes have ended, then
-    /// writes the last report. Returns the signal, if that was it.
-    async fn until_asked(&mut self, signals: &mut Signals) -> anyhow::Result<Option<Asked>> {
-        let deadline = self.args.duration.map(|duration| Instant::now() + duration);
-        let mut next_report = self.args.interval.map(|interval| Instant::now() + interval);
-        let mut asked = None;
-        loop {
-            tokio::select! {
-                // Events first, so that a report never lags behind them.
-                biased;
-                signal = signals.next() => { asked = Some(signal); break }
-                () = until(deadline) => break,
-                () = ended(&self.exits) => {
-                    if !self.session.any_alive() { break }
-                    self.exits = watch(&self.session);
-                }
-                () = until(next_report) => {
-                    if !self.report(monotonic_ns())? { break }
-                    next_report = self.args.interval.map(|interval| Instant::now() + interval);
-                }
-                batch = self.reader.next() => match batch {
-                    Some(batch) => self.session.apply(&batch),
-                    None => break,
-                }
-            }
-        }
-        self.finish().await?;
-        Ok(asked)
-    }
-
-    /// Takes the probes out and reports what was outstanding when that began.
-    async fn finish(&mut self) -> anyhow::Result<()> {
-        let (end, mut probes) = self.session.end();
-        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
-        let detached = loop {
-            tokio::select! {
-                detached = &mut detaching => break detached,
-                Some(batch) = self.reader.next() => self.session.apply(&batch),
-            }
-        };
-        detached.context("failed to take the probes out")?;
-        // Only now is everything in the ring buffer that will ever be.
-        self.reader.stop();
-        while let Some(batch) = self.reader.next().await {
-            self.session.apply(&batch);
-        }
-        self.session.any_alive();
-        self.report(end)?;
-        for line in self.session.statistics() {
-            log::info!("{line}");
-        }
-        Ok(())
-    }
-
-    /// Returns whether anybody still reads.
-    fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
-        let args = self.args;
-        let choice = Choice {
-            filter: Filter {
-                min_size: args.min_size.unwrap_or(0),
-                max_size: args.max_size.unwrap_or(u64::MAX),
-                older_than_ns: args.older_than.map_or(0, nanoseconds),
-            },
-            order: match args.sort {
-                Sort::Bytes => Order::Bytes,
-                Sort::Count => Order::Count,
-            },
-            top: args.top(),
-        };
-        let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
-        self.output.write(&report)
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// How often to look for the end of processes that cannot be watched.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Completes when any of the processes has ended, or may have.
-async fn ended(exits: &[Exit]) {
-    if exits.is_empty() {
-        // All have ended, or cannot be watched: look now and then.
-        tokio::time::sleep(LOOK_AGAIN).await;
-        return;
-    }
-    let mut waiting: VecDeque<_> = exits.iter().map(|exit| Box::pin(exit.wait())).collect();
-    std::future::poll_fn(|context| {
-        for exit in &mut waiting {
-            if exit.as_mut().poll(context).is_ready() {
-                return std::task::Poll::Ready(());
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await;
 }

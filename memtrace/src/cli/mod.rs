@@ -2,6 +2,8 @@
 pub mod args;
 mod heap;
 mod output;
+mod report;
+mod run;
 mod signals;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
@@ -9,7 +11,7 @@ use std::{ffi::OsString, io::Write as _, process::ExitCode};
 use clap::Parser as _;
 
 use crate::process::launch;
-use args::Args;
+use args::{Args, Job};
 
 /// Runs memtrace with the arguments of this process and returns its exit
 /// status: 0 done, 1 the job could not be done, 2 wrong usage; with a
@@ -25,8 +27,19 @@ pub fn main() -> ExitCode {
         return exit_code(launch::shim(&command));
     }
     let args = Args::parse();
-    start_logging(args.verbose, args.color_stderr());
-    match heap::run(&args) {
+    if let Err(error) = args.check() {
+        error.exit();
+    }
+    let (verbose, color) = match &args.job {
+        None => (args.verbose, args.color),
+        Some(Job::Report(report)) => (report.verbose, report.color),
+    };
+    start_logging(verbose, color.is_on_stderr());
+    let done = match &args.job {
+        None => heap::run(&args),
+        Some(Job::Report(report)) => report::run(report),
+    };
+    match done {
         Ok(status) => exit_code(status),
         Err(error) => {
             // One line, whatever the causes say.

@@ -7,8 +7,16 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::args::Args;
+use super::args::Color;
 use crate::report::{self, Style, heap::HeapReport};
+
+/// Where to, and how.
+pub(super) struct Destination<'a> {
+    /// Absent: standard output.
+    pub(super) file: Option<&'a Path>,
+    pub(super) format: &'static report::Format,
+    pub(super) color: Color,
+}
 
 /// Standard output or a file, opened before anything is probed.
 pub(super) struct Output {
@@ -21,9 +29,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn open(args: &Args) -> anyhow::Result<Self> {
+    pub(super) fn open(to: &Destination<'_>) -> anyhow::Result<Self> {
         let mut stale = None;
-        let (writer, name): (Box<dyn Write>, String) = match &args.output {
+        let (writer, name): (Box<dyn Write>, String) = match to.file {
             None => (Box::new(io::stdout()), "standard output".to_owned()),
             Some(path) => {
                 let file = create(path)?;
@@ -31,17 +39,17 @@ impl Output {
                 (Box::new(file), path.display().to_string())
             }
         };
-        let terminal = args.output.is_none() && io::stdout().is_terminal();
+        let terminal = to.file.is_none() && io::stdout().is_terminal();
         let width = terminal.then(terminal_width).flatten();
         let style = Style {
-            color: args.color_report(),
+            color: to.color.is_on(terminal),
             ..width.map(Style::terminal).unwrap_or_default()
         };
         Ok(Self {
             writer,
             stale,
             name,
-            format: args.format,
+            format: to.format,
             style,
         })
     }

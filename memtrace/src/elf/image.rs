@@ -9,10 +9,12 @@ pub use super::header::{Machine, Segment};
 pub use super::source::ElfError;
 use super::source::{Cursor, Source};
 use memtrace_common::Function;
-use object::elf::{self, Sym64};
+use object::elf::{self, Rela64, Sym64};
 use object::read::elf::Sym;
 use object::{LittleEndian, ReadCache, pod};
+use std::collections::HashMap;
 use std::fs::File;
+use std::sync::LazyLock;
 
 const ENDIAN: LittleEndian = LittleEndian;
 
@@ -21,10 +23,36 @@ const ENDIAN: LittleEndian = LittleEndian;
 pub struct DefinedFunction {
     /// Which.
     pub function: Function,
+    /// Its number with the name it goes by here.
+    pub id: u16,
     /// Where: virtual address.
     pub vaddr: u64,
     /// Bytes of code; 0: the symbol table does not say.
     pub size: u64,
+}
+
+/// Every name of the table of functions.
+static IDS: LazyLock<HashMap<&'static [u8], (Function, u16)>> = LazyLock::new(|| {
+    let names = |function: &'static Function| {
+        let names = function.names().iter().enumerate();
+        names.map(|(index, name)| (name.as_bytes(), (*function, function.id(index))))
+    };
+    Function::ALL.iter().flat_map(names).collect()
+});
+
+/// One for each address: the first of the table where several names share it.
+fn unique(mut found: Vec<DefinedFunction>) -> Vec<DefinedFunction> {
+    let rank = |function| Function::ALL.iter().position(|&f| f == function);
+    // A larger size is better than none.
+    found.sort_by_key(|f| (f.vaddr, rank(f.function), f.id, u64::MAX - f.size));
+    found.dedup_by_key(|f| f.vaddr);
+    found
+}
+
+/// The entries of a table; what is left of a damaged one is dropped.
+fn entries<T: pod::Pod>(bytes: &[u8]) -> &[T] {
+    let count = bytes.len() / size_of::<T>();
+    pod::slice_from_bytes(bytes, count).map_or(&[], |(entries, _)| entries)
 }
 
 /// An ELF file.
@@ -139,18 +167,51 @@ impl Image {
     pub fn functions(&self) -> Vec<DefinedFunction> {
         let mut found = Vec::new();
         self.each_symbol(|name, vaddr, size| {
-            let function = Function::ALL.iter().find(|f| f.symbol().as_bytes() == name);
-            found.extend(function.map(|&function| DefinedFunction {
+            found.extend(IDS.get(name).map(|&(function, id)| DefinedFunction {
                 function,
+                id,
                 vaddr,
                 size,
             }));
         });
-        let rank = |function| Function::ALL.iter().position(|&f| f == function);
-        // A larger size is better than none.
-        found.sort_by_key(|f| (f.vaddr, rank(f.function), u64::MAX - f.size));
-        found.dedup_by_key(|f| f.vaddr);
-        found
+        unique(found)
+    }
+
+    /// The same, and functions whose names are a prefix and a name of the
+    /// table, for every prefix that both a `malloc` and a `free` have.
+    pub fn prefixed_functions(&self) -> Vec<DefinedFunction> {
+        let mut prefixes: HashMap<Vec<u8>, Vec<DefinedFunction>> = HashMap::new();
+        self.each_symbol(|name, vaddr, size| {
+            if IDS.contains_key(name) {
+                return;
+            }
+            for function in Function::ALL.iter().filter(|f| !f.role().is_mapping()) {
+                for (index, known) in function.names().iter().enumerate() {
+                    // Later names of a row have prefixes of their own.
+                    let plain = index == 0 || !known.contains('_');
+                    let prefix = name.strip_suffix(known.as_bytes());
+                    let Some(prefix) = prefix.filter(|_| plain) else {
+                        continue;
+                    };
+                    prefixes
+                        .entry(prefix.to_vec())
+                        .or_default()
+                        .push(DefinedFunction {
+                            function: *function,
+                            id: function.id(index),
+                            vaddr,
+                            size,
+                        });
+                }
+            }
+        });
+        let is_family = |found: &Vec<DefinedFunction>| {
+            [Function::Malloc, Function::Free]
+                .iter()
+                .all(|wanted| found.iter().any(|f| f.function == *wanted))
+        };
+        let families = prefixes.into_values().filter(is_family).flatten();
+        unique(self.functions().into_iter().chain(families).collect())
     }
 
     /// The virtual address of the function `name`.
@@ -197,12 +258,7 @@ impl Image {
             let (Some(strings), Some(symbols)) = (strings, symbols) else {
                 continue;
             };
-            let count = symbols.len() / size_of::<Sym64<LittleEndian>>();
-            let Ok((symbols, _)) = pod::slice_from_bytes::<Sym64<LittleEndian>>(&symbols, count)
-            else {
-                continue;
-            };
-            for symbol in symbols {
+            for symbol in entries::<Sym64<LittleEndian>>(&symbols) {
                 let rest = strings
                     .get(symbol.st_name(ENDIAN) as usize..)
                     .unwrap_or_default();
@@ -213,6 +269,31 @@ impl Image {
                     let name = rest[..length].split(|&byte| byte == b'@').next();
                     visit(name.unwrap_or_default(), symbol);
                 }
+            }
+        }
+    }
+
+    /// Calls `visit` with every relocation of dynamic linking, and the symbol
+    /// that it is for where that is defined here.
+    pub(super) fn each_relocation(
+        &self,
+        mut visit: impl FnMut(&Rela64<LittleEndian>, Option<u64>),
+    ) {
+        let tables = self.headers.sections.iter().filter(|section| {
+            section.kind == elf::SHT_RELA && section.flags.0 & elf::SHF_ALLOC.0 != 0
+        });
+        for table in tables {
+            let symbols = self.headers.sections.get(table.link);
+            let symbols = symbols.and_then(|section| self.contents(section));
+            let symbols = symbols.unwrap_or_default();
+            let symbols = entries::<Sym64<LittleEndian>>(&symbols);
+            let relocations = self.contents(table).unwrap_or_default();
+            for relocation in entries::<Rela64<LittleEndian>>(&relocations) {
+                let index = relocation.r_sym(ENDIAN, false) as usize;
+                let symbol = symbols
+                    .get(index)
+                    .filter(|symbol| index != 0 && symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF);
+                visit(relocation, symbol.map(|symbol| symbol.st_value(ENDIAN)));
             }
         }
     }

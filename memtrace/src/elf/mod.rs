@@ -1,8 +1,11 @@
 //! What memtrace needs to know of an ELF file: where its allocation functions
-//! are ([`image`]), where in them a probe is cheap ([`site`]) and how to walk a
+//! are ([`image`]), where in them a probe is cheap ([`site`]) or sees a result
+//! ([`flow`]), and how to walk a
 //! stack through it ([`unwind`], [`walk()`]).
+pub mod flow;
 mod header;
 pub mod image;
+pub mod layout;
 mod rules;
 pub mod site;
 pub mod source;
@@ -10,7 +13,7 @@ pub mod unwind;
 mod walk;
 
 pub use image::{DefinedFunction, Image, Machine, Segment};
-pub use site::{Need, Site, calls, choose};
+pub use site::{Need, Site, choose};
 pub use source::ElfError;
 pub use unwind::{UnwindError, UnwindTable};
 pub use walk::{Registers, Walk, walk};

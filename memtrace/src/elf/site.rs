@@ -54,13 +54,6 @@ pub struct Site {
     pub sp_delta: u32,
 }
 
-/// Whether straight or branching code at `vaddr` calls or jumps to `target`.
-pub fn calls(code: &[u8], vaddr: u64, target: u64) -> bool {
-    decoder(code, vaddr)
-        .iter()
-        .any(|instruction| instruction.near_branch_target() == target)
-}
-
 /// Chooses a site in the function with this `code` at virtual address `vaddr`.
 /// `code` is the whole function, or its first 64 bytes where its size is not
 /// known. Falls back to the entry. For other processors than x86-64 pass

@@ -233,7 +233,7 @@ fn the_c_library_of_this_machine() {
         }
         println!(
             "{:>16} {:#8x} {sites:?}",
-            function.function.symbol(),
+            function.function.names()[0],
             function.vaddr
         );
         let hot = [

@@ -88,7 +88,7 @@ impl UnwindTable {
 
 /// Address and contents of `.eh_frame`; without section headers it is found
 /// through its search table.
-fn eh_frame(image: &Image) -> Option<(u64, Vec<u8>)> {
+pub(super) fn eh_frame(image: &Image) -> Option<(u64, Vec<u8>)> {
     image.section(".eh_frame").or_else(|| {
         let (address, header) = image.eh_frame_header()?;
         let bases = BaseAddresses::default().set_eh_frame_hdr(address);

@@ -44,20 +44,43 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Decodes them in order. What cannot be decoded is an item, too.
-    pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, DecodeError>> {
+    /// Records as an earlier batch held them.
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        Self { bytes }
+    }
+
+    /// Its bytes: whole records if the range begins and ends where
+    /// [`Self::records`] says that records end.
+    pub fn bytes(&self, range: std::ops::Range<usize>) -> Bytes {
+        self.bytes.slice(range)
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Decodes them in order, each with the place where it ends. What cannot
+    /// be decoded is an item, too.
+    pub fn records(&self) -> impl Iterator<Item = (usize, Result<Record<'_>, DecodeError>)> {
         let mut rest: &[u8] = &self.bytes;
-        std::iter::from_fn(move || {
+        let next = move || {
             let (length, behind) = rest.split_first_chunk::<4>()?;
             let length = u32::from_ne_bytes(*length) as usize;
             let Some((record, behind)) = behind.split_at_checked(length) else {
                 rest = &[];
-                return Some(Err(DecodeError::Short {
-                    length: behind.len(),
-                }));
+                let length = behind.len();
+                return Some((self.len(), Err(DecodeError::Short { length })));
             };
             rest = behind;
-            Some(Record::decode(record))
-        })
+            let end = self.len() - rest.len();
+            Some((end, Record::decode(record)))
+        };
+        std::iter::from_fn(next)
     }
 }

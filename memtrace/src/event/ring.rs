@@ -19,9 +19,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// From this size on a batch is passed on.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// Batches that may wait for the aggregator, 16 MiB in all; behind them
-/// records wait in the ring buffer.
-const BATCHES: usize = 64;
+/// Batches that may wait for the aggregator, 128 MiB in all, while it writes a
+/// report or is slow; behind them records wait in the ring buffer.
+const BATCHES: usize = 512;
 
 /// The reading end of the task.
 pub struct Reader {

@@ -13,11 +13,13 @@ pub const PROCESS_TRACEPOINTS: &[(&str, &str)] = &[
 /// The running kernel's version, as far as it says: distributions carry newer
 /// features back, so this decides costs, never what is possible.
 pub fn version() -> uprobe::Version {
-    let release = rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    parse_version(&release).unwrap_or((0, 0))
+    parse_version(&release()).unwrap_or((0, 0))
+}
+
+/// What the running kernel calls itself.
+pub fn release() -> String {
+    let name = rustix::system::uname();
+    name.release().to_string_lossy().into_owned()
 }
 
 fn parse_version(release: &str) -> Option<uprobe::Version> {

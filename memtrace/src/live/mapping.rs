@@ -2,7 +2,8 @@
 //! them, split them, or end several at once.
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Item, SiteId, Totals};
+use super::{Item, SiteId, Tally};
+use crate::sampling::{ONE, Weight};
 
 /// The kernel maps whole pages of 4 KiB, whatever length was asked for.
 const PAGE: u64 = 4096;
@@ -42,12 +43,14 @@ impl Mappings {
         length: u64,
         site: SiteId,
         born_ns: u64,
-        totals: &mut Totals,
+        tally: &mut Tally,
     ) {
-        let Some(end) = start.checked_add(length) else {
+        let Some(end) = start.checked_add(length).filter(|end| *end > start) else {
+            // No kernel maps nothing, or beyond the last address.
+            tally.unmapped(length, 1);
             return;
         };
-        self.cut(start, end, totals);
+        self.cut(start, end, tally);
         self.next_origin += 1;
         let origin = self.next_origin;
         self.pieces.insert(
@@ -62,9 +65,9 @@ impl Mappings {
     }
 
     /// Takes a range away, to be given back if the call fails.
-    pub(super) fn begin_unmap(&mut self, tid: u32, start: u64, length: u64, totals: &mut Totals) {
+    pub(super) fn begin_unmap(&mut self, tid: u32, start: u64, length: u64, tally: &mut Tally) {
         let end = start.saturating_add(whole_pages(length));
-        let taken = self.cut(start, end, totals);
+        let taken = self.cut(start, end, tally);
         if taken.is_empty() {
             self.unmapping.remove(&tid);
         } else {
@@ -73,18 +76,17 @@ impl Mappings {
     }
 
     /// The thread's last unmapping failed: the pages are still there.
-    pub(super) fn cancel_unmap(&mut self, tid: u32, totals: &mut Totals) {
+    pub(super) fn cancel_unmap(&mut self, tid: u32, tally: &mut Tally) {
         for (start, piece) in self.unmapping.remove(&tid).unwrap_or_default() {
             // Where something else is by now, events were lost in between.
             if self.touched(start, piece.end).next().is_some() {
                 continue;
             }
-            totals.freed_bytes -= piece.end - start;
-            if self.has(piece.origin) {
+            let back = self.has(piece.origin);
+            if back {
                 *self.split.entry(piece.origin).or_insert(1) += 1;
-            } else {
-                totals.freed_count -= 1;
             }
+            tally.still_mapped(piece.end - start, u64::from(!back));
             self.pieces.insert(start, piece);
         }
     }
@@ -105,7 +107,7 @@ impl Mappings {
     }
 
     /// Cuts a range out of all mappings and returns what was in it.
-    fn cut(&mut self, start: u64, end: u64, totals: &mut Totals) -> Vec<(u64, Piece)> {
+    fn cut(&mut self, start: u64, end: u64, tally: &mut Tally) -> Vec<(u64, Piece)> {
         if start >= end {
             return Vec::new();
         }
@@ -129,19 +131,19 @@ impl Mappings {
                 left += 1;
             }
             let (from, to) = (at.max(start), piece.end.min(end));
-            totals.freed(to - from, 0);
-            self.count_pieces(piece.origin, left, totals);
+            tally.unmapped(to - from, 0);
+            self.count_pieces(piece.origin, left, tally);
             taken.push((from, Piece { end: to, ..piece }));
         }
         taken
     }
 
     /// A piece of `origin` became `left` pieces: 0, 1 or 2.
-    fn count_pieces(&mut self, origin: u64, left: u64, totals: &mut Totals) {
+    fn count_pieces(&mut self, origin: u64, left: u64, tally: &mut Tally) {
         let before = self.split.get(&origin).copied().unwrap_or(1);
         let now = before - 1 + left;
         match now {
-            0 => totals.freed(0, 1),
+            0 => tally.unmapped(0, 1),
             1 => {}
             more => {
                 self.split.insert(origin, more);
@@ -156,8 +158,14 @@ impl Mappings {
         let mut seen = std::collections::HashSet::new();
         self.pieces.iter().map(move |(start, piece)| Item {
             site: piece.site,
-            bytes: piece.end - start,
-            count: u64::from(!self.split.contains_key(&piece.origin) || seen.insert(piece.origin)),
+            size: piece.end - start,
+            weight: Weight {
+                bytes: piece.end - start,
+                count: ONE
+                    * u64::from(
+                        !self.split.contains_key(&piece.origin) || seen.insert(piece.origin),
+                    ),
+            },
             age_ns: now_ns.saturating_sub(piece.born_ns).max(1),
         })
     }

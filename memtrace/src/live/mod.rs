@@ -2,15 +2,19 @@
 //! (`apply`) is all it knows; it reads no clock and no file.
 mod heap;
 mod mapping;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
-use memtrace_common::{Function, Record};
+use memtrace_common::{Function, Record, event::FreeFlags};
 
 use heap::Heap;
 use mapping::Mappings;
+use serde::{Deserialize, Serialize};
+
+use crate::sampling::{ONE, Sampling, Weight};
 
 /// Index of a [`Site`].
 pub type SiteId = u32;
@@ -56,14 +60,55 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn freed(&mut self, bytes: u64, count: u64) {
-        self.freed_bytes += bytes;
-        self.freed_count += count;
+    /// Sums stop at the largest number: a damaged capture may hold anything.
+    fn add_freed(&mut self, bytes: u64, count: u64) {
+        add(&mut self.freed_bytes, bytes);
+        add(&mut self.freed_count, count);
     }
 }
 
+/// [`Totals`] in the making: counts are in units of [`ONE`].
+#[derive(Debug, Default)]
+struct Tally {
+    totals: Totals,
+    sampling: Sampling,
+}
+
+impl Tally {
+    /// A block that was taken in ended.
+    fn freed_block(&mut self, size: u64) {
+        let Weight { bytes, count } = self.sampling.weigh(size);
+        self.totals.add_freed(bytes, count);
+    }
+
+    /// Pages were unmapped: the last of `mappings` of them.
+    fn unmapped(&mut self, bytes: u64, mappings: u64) {
+        self.totals.add_freed(bytes, mappings * ONE);
+    }
+
+    /// That was not so.
+    fn still_mapped(&mut self, bytes: u64, mappings: u64) {
+        let Totals {
+            freed_bytes,
+            freed_count,
+            ..
+        } = &mut self.totals;
+        *freed_bytes = freed_bytes.saturating_sub(bytes);
+        *freed_count = freed_count.saturating_sub(mappings * ONE);
+    }
+}
+
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
+
+/// The nearest whole number of a sum in units of [`ONE`].
+fn whole(count: u64) -> u64 {
+    count.saturating_add(ONE / 2) / ONE
+}
+
 /// Which outstanding allocations a snapshot counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// At least this many bytes each.
     pub min_size: u64,
@@ -107,9 +152,11 @@ pub struct Outstanding {
 #[derive(Clone, Copy)]
 struct Item {
     site: SiteId,
-    bytes: u64,
-    /// 1, or 0 for the further pieces of a mapping with holes.
-    count: u64,
+    /// Its own size, bytes.
+    size: u64,
+    /// What it stands for; the count is 0 for the further pieces of a mapping
+    /// with holes.
+    weight: Weight,
     age_ns: u64,
 }
 
@@ -120,8 +167,10 @@ struct ProcessState {
 }
 
 impl ProcessState {
-    fn items(&self, now_ns: u64) -> impl Iterator<Item = Item> {
-        self.heap.items(now_ns).chain(self.mappings.items(now_ns))
+    fn items(&self, now_ns: u64, sampling: &Sampling) -> impl Iterator<Item = Item> {
+        self.heap
+            .items(now_ns, sampling)
+            .chain(self.mappings.items(now_ns))
     }
 }
 
@@ -131,73 +180,87 @@ pub struct Live {
     sites: Vec<Site>,
     site_ids: hashbrown::HashMap<SiteKey, SiteId>,
     processes: HashMap<u32, ProcessState>,
-    totals: Totals,
+    tally: Tally,
 }
 
 impl Live {
+    /// `sampling`: as the kernel side does it.
+    pub fn new(sampling: Sampling) -> Self {
+        Self {
+            tally: Tally {
+                sampling,
+                ..Tally::default()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Takes one event in. Stacks and modules are others' business.
     pub fn apply(&mut self, record: &Record<'_>) {
         let head = *record.head();
         let (pid, tid, now) = (head.pid, head.tid, head.time_ns);
         match record {
             Record::Alloc(event) => {
-                let site = self.allocated(pid, head.function, event.stack, event.size);
+                let weight = self.tally.sampling.weigh(event.size);
+                let site = self.allocated(pid, head.function, event.stack, weight);
                 let process = self.processes.entry(pid).or_default();
                 process
                     .heap
-                    .insert(event.address, event.size, site, now, &mut self.totals);
+                    .insert(event.address, event.size, site, now, &mut self.tally);
             }
             Record::Free(event) => {
                 let process = self.processes.entry(pid).or_default();
-                process.heap.free(event.address, &mut self.totals);
+                let again = head.flags & FreeFlags::SAME_ADDRESS != 0;
+                process.heap.free(event.address, again, &mut self.tally);
             }
             Record::ReallocBegin(event) => {
                 let process = self.processes.entry(pid).or_default();
-                process.heap.begin_realloc(tid, event.old, &mut self.totals);
+                process.heap.begin_realloc(tid, event.old, &mut self.tally);
             }
             Record::ReallocEnd(event) => {
                 let heap = &mut self.processes.entry(pid).or_default().heap;
                 if event.address == 0 && event.size != 0 {
-                    heap.cancel_realloc(tid, &mut self.totals);
+                    heap.cancel_realloc(tid, &mut self.tally);
                     return;
                 }
-                heap.end_realloc(tid, event.old, &mut self.totals);
+                heap.end_realloc(tid, event.old, &mut self.tally);
                 if event.address != 0 {
-                    let site = self.allocated(pid, head.function, event.stack, event.size);
+                    let weight = self.tally.sampling.weigh(event.size);
+                    let site = self.allocated(pid, head.function, event.stack, weight);
                     let process = self.processes.entry(pid).or_default();
                     process
                         .heap
-                        .insert(event.address, event.size, site, now, &mut self.totals);
+                        .insert(event.address, event.size, site, now, &mut self.tally);
                 }
             }
             Record::Map(event) => {
                 let length = mapping::whole_pages(event.length);
-                let site = self.allocated(pid, head.function, event.stack, length);
+                let site = self.allocated(pid, head.function, event.stack, mapped(length));
                 let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                mappings.insert(event.address, length, site, now, &mut self.totals);
+                mappings.insert(event.address, length, site, now, &mut self.tally);
             }
             Record::UnmapBegin(event) => {
                 let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                mappings.begin_unmap(tid, event.address, event.length, &mut self.totals);
+                mappings.begin_unmap(tid, event.address, event.length, &mut self.tally);
             }
             Record::UnmapFailed(_) => {
                 let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                mappings.cancel_unmap(tid, &mut self.totals);
+                mappings.cancel_unmap(tid, &mut self.tally);
             }
             Record::RemapBegin(event) => {
                 let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                mappings.begin_unmap(tid, event.old, event.old_length, &mut self.totals);
+                mappings.begin_unmap(tid, event.old, event.old_length, &mut self.tally);
             }
             Record::RemapEnd(event) => {
                 if event.address == 0 || event.keeps_old != 0 {
                     let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                    mappings.cancel_unmap(tid, &mut self.totals);
+                    mappings.cancel_unmap(tid, &mut self.tally);
                 }
                 if event.address != 0 {
                     let length = mapping::whole_pages(event.length);
-                    let site = self.allocated(pid, head.function, event.stack, length);
+                    let site = self.allocated(pid, head.function, event.stack, mapped(length));
                     let mappings = &mut self.processes.entry(pid).or_default().mappings;
-                    mappings.insert(event.address, length, site, now, &mut self.totals);
+                    mappings.insert(event.address, length, site, now, &mut self.tally);
                 }
             }
             Record::Exec(_) => self.forget(pid),
@@ -205,16 +268,18 @@ impl Live {
         }
     }
 
-    /// Ends everything that a process holds: it runs another program now.
-    fn forget(&mut self, pid: u32) {
+    /// Ends everything that a process holds: it runs another program now, or
+    /// another has its id.
+    pub fn forget(&mut self, pid: u32) {
         if let Some(process) = self.processes.remove(&pid) {
-            process.items(0).for_each(|item| {
-                self.totals.freed(item.bytes, item.count);
-            });
+            for Item { weight, .. } in process.items(0, &self.tally.sampling) {
+                let totals = &mut self.tally.totals;
+                totals.add_freed(weight.bytes, weight.count);
+            }
         }
     }
 
-    fn allocated(&mut self, pid: u32, function: u16, stack: u64, bytes: u64) -> SiteId {
+    fn allocated(&mut self, pid: u32, function: u16, stack: u64, weight: Weight) -> SiteId {
         let key = SiteKey {
             pid,
             function,
@@ -231,16 +296,26 @@ impl Live {
             SiteId::try_from(sites.len() - 1).unwrap_or(SiteId::MAX)
         });
         let site = &mut sites[id as usize];
-        site.allocated_bytes += bytes;
-        site.allocated_count += 1;
-        self.totals.allocated_bytes += bytes;
-        self.totals.allocated_count += 1;
+        add(&mut site.allocated_bytes, weight.bytes);
+        add(&mut site.allocated_count, weight.count);
+        add(&mut self.tally.totals.allocated_bytes, weight.bytes);
+        add(&mut self.tally.totals.allocated_count, weight.count);
         id
     }
 
     /// Sums so far.
     pub fn totals(&self) -> Totals {
-        self.totals
+        let totals = self.tally.totals;
+        Totals {
+            allocated_count: whole(totals.allocated_count),
+            freed_count: whole(totals.freed_count),
+            ..totals
+        }
+    }
+
+    /// Mean bytes between samples; 0: everything was taken in.
+    pub fn sample_bytes(&self) -> u64 {
+        self.tally.sampling.mean()
     }
 
     /// What is outstanding at `now_ns` (on the events' clock), for each site
@@ -264,28 +339,38 @@ impl Live {
         let items = self
             .processes
             .values()
-            .flat_map(|process| process.items(now_ns));
+            .flat_map(|process| process.items(now_ns, &self.tally.sampling));
         for item in items {
-            let counts = (filter.min_size..=filter.max_size).contains(&item.bytes)
+            let counts = (filter.min_size..=filter.max_size).contains(&item.size)
                 && item.age_ns >= filter.older_than_ns;
             if counts {
                 let sum = &mut sums[item.site as usize];
-                sum.bytes += item.bytes;
-                sum.count += item.count;
+                add(&mut sum.bytes, item.weight.bytes);
+                add(&mut sum.count, item.weight.count);
                 if last_loss_ns > 0 && item.age_ns >= lost_ago {
-                    sum.doubtful_bytes += item.bytes;
-                    sum.doubtful_count += item.count;
+                    add(&mut sum.doubtful_bytes, item.weight.bytes);
+                    add(&mut sum.doubtful_count, item.weight.count);
                 }
                 sum.oldest_ns = sum.oldest_ns.max(item.age_ns);
                 sum.newest_ns = sum.newest_ns.min(item.age_ns);
             }
         }
         sums.retain(|sum| sum.bytes > 0 || sum.count > 0);
+        for sum in &mut sums {
+            sum.count = whole(sum.count);
+            sum.doubtful_count = whole(sum.doubtful_count);
+            sum.site.allocated_count = whole(sum.site.allocated_count);
+        }
         sums
     }
 }
 
+/// What a mapping stands for: they are not sampled.
+fn mapped(bytes: u64) -> Weight {
+    Weight { bytes, count: ONE }
+}
+
 /// What a function's allocations are, for people and for filters.
 pub fn is_mapping(function: u16) -> bool {
-    function >= Function::Mmap as u16
+    Function::from_id(function).is_some_and(|function| function.role().is_mapping())
 }

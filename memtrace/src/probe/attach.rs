@@ -1,16 +1,22 @@
 //! Executes a plan through aya, and takes everything down again.
 use std::{io, num::NonZeroU32, os::fd::OwnedFd};
 
-use aya::programs::{
-    Program, ProgramError,
-    uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+use aya::{
+    maps::MapError,
+    programs::{
+        ProgramError,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+    },
 };
+use memtrace_common::{Cookie, cookie::ProcessAddress};
 use thiserror::Error;
 
 use super::{
-    object::Programs,
+    object::{CookieTable, Programs},
     plan::{Attachment, Plan, RETURN_PROGRAM},
+    pod::Wire,
 };
+use crate::process::Modules;
 
 /// Why a probe could not be placed.
 #[derive(Debug, Error)]
@@ -75,6 +81,7 @@ impl Attached {
         programs: &mut Programs,
         plan: &Plan,
         pid: u32,
+        modules: &Modules,
     ) -> Result<(), AttachError> {
         if programs.multi.is_some() {
             for group in groups(&plan.attachments) {
@@ -85,7 +92,7 @@ impl Attached {
         } else {
             for attachment in &plan.attachments {
                 self.links
-                    .push(Link::Perf(attach_one(programs, attachment, pid)?));
+                    .push(Link::Perf(attach_one(programs, attachment, pid, modules)?));
                 self.probes += 1;
             }
         }
@@ -116,9 +123,9 @@ impl Drop for Attached {
     }
 }
 
-/// Attachments of the same program in the same file, in the plan's order, but
-/// return programs first: a return without its entry is harmless, an entry
-/// without its return leaves a call open.
+/// Attachments of the same program in the same way in the same file, in the
+/// plan's order, but return programs first: a return without its entry is
+/// harmless, an entry without its return leaves a call open.
 fn groups(attachments: &[Attachment]) -> Vec<Vec<&Attachment>> {
     let mut groups: Vec<Vec<&Attachment>> = Vec::new();
     let (returns, others): (Vec<_>, Vec<_>) = attachments
@@ -127,7 +134,9 @@ fn groups(attachments: &[Attachment]) -> Vec<Vec<&Attachment>> {
     for attachment in returns.into_iter().chain(others) {
         let same = |group: &&mut Vec<&Attachment>| {
             group.first().is_some_and(|first| {
-                first.program == attachment.program && first.module.id == attachment.module.id
+                first.program == attachment.program
+                    && first.at_return == attachment.at_return
+                    && first.module.id == attachment.module.id
             })
         };
         match groups.iter_mut().find(same) {
@@ -150,7 +159,14 @@ fn attach_group(
         .iter()
         .map(|attachment| attachment.file_offset)
         .collect();
-    let link = multi.link(first.program, &first.module.open_path, &offsets, pid);
+    let cookies: Vec<u64> = group.iter().map(|attachment| attachment.cookie.0).collect();
+    let link = multi.link(
+        (first.program, first.at_return),
+        &first.module.open_path,
+        &offsets,
+        &cookies,
+        pid,
+    );
     for attachment in group {
         log_place(attachment);
     }
@@ -161,8 +177,19 @@ fn attach_one(
     programs: &mut Programs,
     attachment: &Attachment,
     pid: u32,
+    modules: &Modules,
 ) -> Result<UProbeLink, AttachError> {
-    let Some(Program::UProbe(uprobe)) = programs.ebpf.program_mut(attachment.program) else {
+    let cookie = match &mut programs.cookies {
+        None => Some(attachment.cookie.0),
+        Some(table) => {
+            for address in addresses(attachment, modules) {
+                note_cookie(table, attachment, pid, address)
+                    .map_err(|error| explain(attachment, pid, None, error.to_string()))?;
+            }
+            None
+        }
+    };
+    let Some(uprobe) = programs.uprobe(attachment.program, attachment.at_return) else {
         let reason = format!(
             "the eBPF object has no uprobe program {}",
             attachment.program
@@ -170,12 +197,65 @@ fn attach_one(
         return Err(explain(attachment, pid, None, reason));
     };
     let scope = NonZeroU32::new(pid).map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
-    let location = UProbeAttachLocation::AbsoluteOffset(attachment.file_offset);
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(attachment.file_offset),
+        cookie,
+    };
     let link = uprobe
-        .attach(location, &attachment.module.open_path, scope)
+        .attach(point, &attachment.module.open_path, scope)
         .and_then(|id| uprobe.take_link(id));
     log_place(attachment);
     link.map_err(|error| explain(attachment, pid, os_error(&error), with_sources(&error)))
+}
+
+/// Tells the kernel side what a probe's cookie would be: by its address, and by
+/// the address within a page, which holds on when the process runs another
+/// program, unless another probe has the same.
+fn note_cookie(
+    table: &mut CookieTable,
+    attachment: &Attachment,
+    pid: u32,
+    address: u64,
+) -> Result<(), MapError> {
+    let cookie = attachment.cookie.0;
+    // Returns of functions need none.
+    if attachment.at_return {
+        return Ok(());
+    }
+    let key = ProcessAddress {
+        address,
+        pid,
+        reserved: 0,
+    };
+    table.insert(Wire(key), cookie, 0)?;
+    let key = Wire(ProcessAddress::within_page(pid, address));
+    match table.get(&key, 0) {
+        Err(MapError::KeyNotFound) => table.insert(key, cookie, 0),
+        Ok(other) if other == cookie => Ok(()),
+        Ok(_) => table.insert(key, Cookie::UNKNOWN.0, 0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the process has the probed instruction: once for each time that the
+/// file is mapped.
+fn addresses(attachment: &Attachment, modules: &Modules) -> Vec<u64> {
+    let Some(vaddr) = attachment
+        .module
+        .image
+        .as_ref()
+        .ok()
+        .and_then(|image| image.vaddr(attachment.file_offset))
+    else {
+        return Vec::new();
+    };
+    let copies = modules.iter().filter(|mapped| {
+        let address = vaddr.wrapping_add(mapped.bias);
+        mapped.module.id == attachment.module.id && (mapped.start..mapped.end).contains(&address)
+    });
+    copies
+        .map(|mapped| vaddr.wrapping_add(mapped.bias))
+        .collect()
 }
 
 fn log_place(attachment: &Attachment) {

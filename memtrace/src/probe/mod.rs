@@ -6,8 +6,9 @@ mod multi;
 pub mod object;
 pub mod plan;
 mod pod;
+mod remarks;
 pub mod unwind;
 
 pub use attach::{AttachError, Attached};
 pub use object::{LoadError, Programs};
-pub use plan::{Attachment, Plan};
+pub use plan::{Attachment, Plan, Wanted};

@@ -38,12 +38,7 @@ const LOAD_TRIES: u32 = 5;
 
 /// The uprobe programs of the object, loaded for uprobe-multi.
 pub(super) struct MultiPrograms {
-    programs: HashMap<String, Loaded>,
-}
-
-struct Loaded {
-    program: OwnedFd,
-    at_return: bool,
+    programs: HashMap<String, OwnedFd>,
 }
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used here.
@@ -178,42 +173,49 @@ impl MultiPrograms {
 
         let mut programs = HashMap::new();
         for (name, program) in &object.programs {
-            let at_return = match program.section {
-                ProgramSection::UProbe { .. } => false,
-                ProgramSection::URetProbe { .. } => true,
-                _ => continue,
-            };
-            let program = load_one(&object, name, program, btf.as_fd())?;
-            programs.insert(name.clone(), Loaded { program, at_return });
+            let uprobe = matches!(
+                program.section,
+                ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
+            );
+            if !uprobe {
+                continue;
+            }
+            programs.insert(name.clone(), load_one(&object, name, program, btf.as_fd())?);
         }
         Ok(Self { programs })
     }
 
-    /// Puts a program at all of `offsets` in a file, for one process.
+    /// Puts a program at all of `offsets` in a file, for one process, each with
+    /// its cookie; `at_return`: at the returns of functions that begin there.
     ///
     /// # Errors
     /// No such program, or the kernel refuses.
     pub(super) fn link(
         &self,
-        program: &str,
+        (program, at_return): (&str, bool),
         file: &Path,
         offsets: &[u64],
+        cookies: &[u64],
         pid: u32,
     ) -> io::Result<OwnedFd> {
-        let Loaded { program, at_return } =
-            self.programs.get(program).ok_or(io::ErrorKind::NotFound)?;
+        if offsets.len() != cookies.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let program = self.programs.get(program).ok_or(io::ErrorKind::NotFound)?;
         let path = CString::new(file.as_os_str().as_bytes())?;
         let attributes = LinkCreate {
             prog_fd: program.as_raw_fd().unsigned_abs(),
             attach_type: ATTACH_UPROBE_MULTI,
             path: address(path.as_bytes_with_nul()),
             offsets: address(offsets.as_bytes()),
+            cookies: address(cookies.as_bytes()),
             count: length(offsets.len()),
-            multi_flags: if *at_return { UPROBE_MULTI_RETURN } else { 0 },
+            multi_flags: if at_return { UPROBE_MULTI_RETURN } else { 0 },
             pid,
             ..LinkCreate::default()
         };
-        // SAFETY: `path` ends with its NUL and `offsets` has `count` elements.
+        // SAFETY: `path` ends with its NUL; `offsets` and `cookies` have `count`
+        // elements.
         unsafe { bpf(CMD_LINK_CREATE, &attributes) }
     }
 }
@@ -261,6 +263,7 @@ fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data) => data,
         _ => return None,
     };

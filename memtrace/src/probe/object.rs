@@ -1,15 +1,19 @@
 //! The eBPF object: loading it, sizing its maps, and finding out why a kernel
 //! refuses it.
+#![expect(unsafe_code, reason = "aya cannot know that a program's kind is right")]
 use std::io;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError},
+    programs::{ProbeKind, Program, ProgramError, UProbe},
 };
+use memtrace_common::cookie::ProcessAddress;
 use thiserror::Error;
 
-use super::multi::MultiPrograms;
+use crate::sampling;
+
+use super::{multi::MultiPrograms, plan::RETURN_PROGRAM, pod::Wire};
 
 /// The object, as the build script made or found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
@@ -24,6 +28,37 @@ pub struct Sizes {
     pub ring_bytes: u32,
     /// Chunks of unwind rows.
     pub row_chunks: u32,
+}
+
+/// Which blocks the kernel side takes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// At least this many bytes.
+    pub min_size: u64,
+    /// At most this many bytes.
+    pub max_size: u64,
+    /// Mean bytes between samples; 0: all.
+    pub sample_bytes: u64,
+}
+
+impl Admission {
+    /// Whether blocks are left out for their size.
+    pub fn leaves_sizes_out(&self) -> bool {
+        let Self {
+            min_size, max_size, ..
+        } = Self::default();
+        self.sample_bytes == 0 && (self.min_size > min_size || self.max_size < max_size)
+    }
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            min_size: 0,
+            max_size: u64::MAX,
+            sample_bytes: 0,
+        }
+    }
 }
 
 /// Why the object could not be loaded.
@@ -78,24 +113,43 @@ pub enum LoadError {
     },
 }
 
+/// Cookies by address, where probes cannot have them.
+pub(super) type CookieTable = HashMap<MapData, Wire<ProcessAddress>, u64>;
+
 /// The loaded programs and maps.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
     /// The uprobe programs where the kernel has uprobe-multi; otherwise aya
     /// loads them for perf events.
     pub(super) multi: Option<MultiPrograms>,
+    /// For perf events: the return program as one for instructions.
+    result: Option<UProbe>,
+    /// Where cookies go if probes cannot have them.
+    pub(super) cookies: Option<CookieTable>,
 }
 
 impl Programs {
     /// Loads the object and every program in it. `log_level`: how much the
     /// kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
     /// if the kernel lets us.
-    pub fn load(sizes: Sizes, log_level: u8, multi: bool) -> Result<Self, LoadError> {
+    pub fn load(
+        sizes: Sizes,
+        admission: Admission,
+        log_level: u8,
+        multi: bool,
+    ) -> Result<Self, LoadError> {
+        let has_cookies = aya::features().bpf_cookie();
+        let shed_bytes = u64::from(sizes.ring_bytes / 4) * 3;
         let wake_bytes = u64::from(sizes.ring_bytes / 4).min(WAKE_BYTES);
         let ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
             .override_global("WAKE_BYTES", &wake_bytes, true)
+            .override_global("SHED_BYTES", &shed_bytes, true)
+            .override_global("HAS_COOKIES", &u8::from(has_cookies), true)
+            .override_global("MIN_SIZE", &admission.min_size, true)
+            .override_global("MAX_SIZE", &admission.max_size, true)
+            .override_global("SAMPLE_BYTES", &admission.sample_bytes, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .map_err(why_not_loaded)?;
@@ -112,8 +166,19 @@ impl Programs {
         let mut programs = Self {
             ebpf,
             multi: multi.ok(),
+            result: None,
+            cookies: None,
         };
         programs.load_all()?;
+        if programs.multi.is_none() {
+            programs.result = Some(programs.at_instructions(RETURN_PROGRAM)?);
+        }
+        if !has_cookies {
+            programs.cookies = Some(programs.hash("COOKIES")?);
+        }
+        if admission.sample_bytes != 0 {
+            programs.fill_odds()?;
+        }
         Ok(programs)
     }
 
@@ -126,6 +191,43 @@ impl Programs {
                 _ => continue,
             };
             loaded.map_err(|error| refused(name, error))?;
+        }
+        Ok(())
+    }
+
+    /// The program with this name once more, to be attached at instructions: aya
+    /// knows it as one for returns alone.
+    fn at_instructions(&mut self, name: &'static str) -> Result<UProbe, LoadError> {
+        let again = || {
+            let Some(Program::UProbe(program)) = self.ebpf.program(name) else {
+                return Err(ProgramError::NotLoaded);
+            };
+            // SAFETY: a program of the kernel's type for kprobes and uprobes,
+            // loaded by this process as the latter.
+            unsafe { UProbe::from_program_info(program.info()?, name.into(), ProbeKind::Entry) }
+        };
+        again().map_err(|error| refused(name, error))
+    }
+
+    /// A loaded uprobe program, to be attached at instructions or at returns.
+    pub(super) fn uprobe(&mut self, name: &str, at_return: bool) -> Option<&mut UProbe> {
+        if name == RETURN_PROGRAM && !at_return {
+            return self.result.as_mut();
+        }
+        match self.ebpf.program_mut(name) {
+            Some(Program::UProbe(program)) => Some(program),
+            _ => None,
+        }
+    }
+
+    fn fill_odds(&mut self) -> Result<(), LoadError> {
+        let mut odds = self.array("MISSED")?;
+        for (index, missed) in (0..).zip(sampling::missed()) {
+            odds.set(index, missed, 0)
+                .map_err(|source| LoadError::Map {
+                    name: "MISSED",
+                    source,
+                })?;
         }
         Ok(())
     }

@@ -108,18 +108,22 @@ impl Held {
         }
     }
 
-    fn release(&self) -> Result<Option<WaitStatus>, LaunchError> {
-        ptrace::detach(self.pid, None)
+    fn release(&self, stopped: bool) -> Result<Option<WaitStatus>, LaunchError> {
+        ptrace::detach(self.pid, stopped.then_some(Signal::SIGSTOP))
             .map(|()| None)
             .map_err(failed("PTRACE_DETACH"))
     }
 
     /// Lets the dynamic linker work until the executable's entry point, calls
     /// `mapped` with the child held whenever code was mapped, and then lets
-    /// the child go.
+    /// the child go; `stopped`: so that it runs on only at a `SIGCONT`.
     ///
     /// Returns how the child ended, if it did so before its entry point.
-    pub fn run_to_entry(self, mut mapped: impl FnMut()) -> Result<Option<WaitStatus>, LaunchError> {
+    pub fn run_to_entry(
+        self,
+        stopped: bool,
+        mut mapped: impl FnMut(),
+    ) -> Result<Option<WaitStatus>, LaunchError> {
         let process = Process::new(self.pid.as_raw()).map_err(|e| LaunchError::System {
             what: "reading its auxiliary vector",
             source: io::Error::other(e),
@@ -132,7 +136,7 @@ impl Held {
             .map(|entry| Breakpoint::set(self.pid, entry))
             .transpose()?;
         let Some(breakpoint) = breakpoint else {
-            return self.release();
+            return self.release(stopped);
         };
         let mut signal = None;
         loop {
@@ -142,7 +146,7 @@ impl Held {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) if breakpoint.was_hit(self.pid) => {
                     breakpoint.clear(self.pid)?;
                     mapped();
-                    return self.release();
+                    return self.release(stopped);
                 }
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 WaitStatus::PtraceEvent(..) => mapped(),
@@ -187,7 +191,7 @@ impl Breakpoint {
 /// Whether the child is at the end of an mmap (system call 9) with
 /// `PROT_EXEC` (4). At its start the check is harmless.
 #[cfg(target_arch = "x86_64")]
-fn returned_from_mapping_code(pid: Pid) -> bool {
+pub(super) fn returned_from_mapping_code(pid: Pid) -> bool {
     const MMAP: u64 = 9;
     const PROT_EXEC: u64 = 4;
     ptrace::getregs(pid)

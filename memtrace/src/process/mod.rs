@@ -1,5 +1,6 @@
 //! Processes as `/proc` shows them: who they are, whether they can be traced,
 //! and which files they have mapped. The root of `/proc` is a parameter.
+pub mod follow;
 pub mod launch;
 pub mod modules;
 mod read;
@@ -12,15 +13,19 @@ use std::{
 use thiserror::Error;
 
 pub use modules::{Module, ModuleId, Modules};
+#[cfg(fuzzing)]
+pub use read::fuzzing;
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// One process. Ids are reused: a process is its id and its start time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Process id, in the namespace of `/proc`.
     pub pid: u32,
+    /// Its id in its own namespace (a container), where that is another.
+    pub namespace_pid: Option<u32>,
     /// Clock ticks after boot when it started.
     pub start_time: u64,
     /// The kernel's name for it.
@@ -76,6 +81,16 @@ pub enum ProcessError {
         /// The process.
         pid: u32,
     },
+    /// A debugger holds it.
+    #[error(
+        "cannot follow the children of process {pid}: process {tracer} traces it already (a debugger or strace); end that, or leave --children out"
+    )]
+    Traced {
+        /// The process.
+        pid: u32,
+        /// Who traces it.
+        tracer: u32,
+    },
     /// `/proc` could not be read.
     #[error("cannot read /proc/{pid}: {source}")]
     Proc {
@@ -109,8 +124,11 @@ impl Target {
         let link = proc_root.join(format!("{pid}/exe"));
         let exe = fs::read_link(link).unwrap_or_else(|_| PathBuf::from(&comm));
         let start_time = stat.start_time;
+        // From the outermost namespace to the innermost.
+        let ids = read::status_numbers(proc_root, pid, "NSpid").unwrap_or_default();
         Ok(Self {
             pid,
+            namespace_pid: ids.last().copied().filter(|inner| *inner != pid),
             start_time,
             comm,
             exe,

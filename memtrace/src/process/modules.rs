@@ -14,6 +14,10 @@ use memtrace_common::Function;
 use super::{ProcessError, failed, read};
 use crate::elf::image::{DefinedFunction, ElfError, Image};
 
+mod recorded;
+
+pub use recorded::{FileFacts, RecordedModule};
+
 /// Index of a [`Module`] in [`ModuleCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleId(pub u32);
@@ -27,6 +31,8 @@ pub struct Module {
     pub path: PathBuf,
     /// A path that opens the same file from here, as long as this lives.
     pub open_path: PathBuf,
+    /// The linker's hash of its contents, in hexadecimal digits.
+    pub build_id: Option<String>,
     /// What could be read of it.
     pub image: Result<Image, ElfError>,
     /// The traced functions that it defines.
@@ -34,8 +40,8 @@ pub struct Module {
     /// Whether it is an allocator and nothing else, as libjemalloc is: what it
     /// maps is not the program's.
     pub is_allocator: bool,
-    /// Keeps `open_path` valid.
-    _file: File,
+    /// Keeps `open_path` valid; none where it is known from a capture alone.
+    file: Option<File>,
 }
 
 impl Module {
@@ -46,6 +52,21 @@ impl Module {
                 .checked_sub(function.vaddr)
                 .is_some_and(|offset| offset < function.size)
         })
+    }
+
+    /// Whether it is the file at `path`, as the process or as memtrace sees it.
+    pub fn is_file(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let same = |there: std::fs::Metadata| {
+            let here = self.file.as_ref().and_then(|file| file.metadata().ok());
+            here.is_some_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+        };
+        self.path == path || std::fs::metadata(path).is_ok_and(same)
+    }
+
+    /// Whether it is a library, as far as its name says.
+    pub fn is_library(&self) -> bool {
+        is_library(&self.path)
     }
 
     /// The file's name, for people.
@@ -232,11 +253,17 @@ impl ModuleCache {
             path: path.to_owned(),
             open_path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
             functions,
+            build_id: image.as_ref().ok().and_then(Image::build_id_hex),
             image,
-            _file: file,
+            file: Some(file),
         }));
         Some(id)
     }
+}
+
+fn is_library(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(".so"))
 }
 
 /// A library with a malloc that is no C library. Executables are left out:
@@ -246,10 +273,7 @@ fn is_allocator(
     image: &Result<Image, ElfError>,
     functions: &[DefinedFunction],
 ) -> bool {
-    let library = path
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().contains(".so"));
-    library
+    is_library(path)
         && functions
             .iter()
             .any(|defined| defined.function == Function::Malloc)

@@ -77,19 +77,25 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
 /// The numbers behind a key of `status`.
 pub(super) fn status_numbers(root: &Path, pid: u32, key: &str) -> io::Result<Vec<u32>> {
     let bytes = fs::read(root.join(format!("{pid}/status")))?;
-    let found = bytes.split(|&byte| byte == b'\n').find_map(|line| {
+    parse_status(&bytes, key).ok_or_else(|| invalid(key))
+}
+
+fn parse_status(bytes: &[u8], key: &str) -> Option<Vec<u32>> {
+    bytes.split(|&byte| byte == b'\n').find_map(|line| {
         let values = line.strip_prefix(key.as_bytes())?.strip_prefix(b":")?;
         let values = std::str::from_utf8(values).ok()?;
         values
             .split_ascii_whitespace()
             .map(|value| value.parse().ok())
             .collect()
-    });
-    found.ok_or_else(|| invalid(key))
+    })
 }
 
 pub(super) fn maps(root: &Path, pid: u32) -> io::Result<Vec<Map>> {
-    let bytes = fs::read(root.join(format!("{pid}/maps")))?;
+    parse_maps(&fs::read(root.join(format!("{pid}/maps")))?)
+}
+
+fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
     let lines = bytes
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -118,6 +124,19 @@ fn parse_map(line: &[u8]) -> Option<Map> {
         file: (device, inode),
         path: PathBuf::from(OsStr::from_bytes(path)),
     })
+}
+
+/// For the target of that name in `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads `bytes` as each of the files.
+    pub fn parse(bytes: &[u8]) {
+        let _ = super::parse_stat(bytes);
+        let _ = super::parse_status(bytes, "Tgid");
+        for map in super::parse_maps(bytes).iter().flatten() {
+            let _ = map.is_file();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use memtrace_common::Function;
 
+use serde::{Deserialize, Serialize};
+
 use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
 use crate::{
-    elf::Image,
     live::{Filter, Live, Outstanding, is_mapping},
     process::{Module, modules::ModuleCache},
     stack::{Location, StackTable},
-    symbol::{ModuleFile, Symbolizer},
+    symbol::{ModuleFile, Symbolizer, demangle},
 };
 
 /// What a report says of the run as a whole.
@@ -38,9 +39,11 @@ pub struct Facts<'a> {
 }
 
 /// Orders of stacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Outstanding bytes, most first.
+    #[default]
     Bytes,
     /// Outstanding blocks, most first.
     Count,
@@ -75,7 +78,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         )
     });
     let sums = facts.live.totals();
-    let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).sum();
+    let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).fold(0, u64::saturating_add);
     let totals = Totals {
         outstanding_bytes: sum(|site| site.bytes),
         outstanding_count: sum(|site| site.count),
@@ -111,9 +114,12 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
     HeapReport {
         schema: SCHEMA.to_owned(),
         duration_ns: facts.now_ns.saturating_sub(facts.started_ns),
-        exact: facts.complete && facts.lost_events == 0 && sums.reused_addresses == 0,
+        exact: facts.complete
+            && facts.lost_events == 0
+            && sums.reused_addresses == 0
+            && facts.live.sample_bytes() == 0,
         lost_events: facts.lost_events,
-        sample_bytes: 0,
+        sample_bytes: facts.live.sample_bytes(),
         notes,
         processes: facts.processes.clone(),
         totals,
@@ -123,11 +129,11 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
 }
 
 /// What the symbolizer needs of each module, by the number in its id.
-fn files(modules: &ModuleCache) -> Vec<ModuleFile> {
+pub fn files(modules: &ModuleCache) -> Vec<ModuleFile> {
     let file = |module: &Arc<Module>| ModuleFile {
         path: module.path.clone(),
         open_path: module.open_path.clone(),
-        build_id: module.image.as_ref().ok().and_then(Image::build_id_hex),
+        build_id: module.build_id.clone(),
     };
     modules.iter().map(file).collect()
 }
@@ -147,10 +153,8 @@ fn stack(
         } else {
             Kind::Heap
         },
-        function: Function::from_id(key.function).map_or_else(
-            || format!("function {}", key.function),
-            |function| function.symbol().to_owned(),
-        ),
+        function: Function::name(key.function)
+            .map_or_else(|| format!("function {}", key.function), demangle),
         bytes: site.bytes,
         count: site.count,
         allocated_bytes: site.site.allocated_bytes,

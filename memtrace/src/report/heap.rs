@@ -37,6 +37,13 @@ pub struct HeapReport {
 pub struct Process {
     /// In the namespace of memtrace.
     pub pid: u32,
+    /// Its id in its own namespace (a container); null where that is the same.
+    #[serde(default)]
+    pub namespace_pid: Option<u32>,
+    /// The traced process that it is a child of; null where it was asked for
+    /// itself.
+    #[serde(default)]
+    pub parent: Option<u32>,
     /// The kernel's name for it, 15 bytes at most.
     pub comm: String,
     /// Path of its executable.

@@ -15,6 +15,8 @@ pub(super) fn written(format: &str, report: &HeapReport, style: &Style) -> Strin
 fn process(pid: u32, comm: &str) -> Process {
     Process {
         pid,
+        namespace_pid: None,
+        parent: None,
         comm: comm.into(),
         exe: format!("/usr/bin/{comm}"),
         exited: false,

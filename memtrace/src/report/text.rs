@@ -318,8 +318,11 @@ fn described(process: &Process) -> String {
         "" => String::new(),
         exe => format!(", {}", printable(exe)),
     };
+    let inside = process
+        .namespace_pid
+        .map_or_else(String::new, |pid| format!(", {pid} in its container"));
     format!(
-        "{} (pid {}{exe}{exited})",
+        "{} (pid {}{inside}{exe}{exited})",
         printable(&process.comm),
         process.pid
     )

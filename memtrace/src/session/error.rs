@@ -36,6 +36,18 @@ pub enum SessionError {
         /// What was found instead, and what to do.
         why: String,
     },
+    /// The file given by `--allocator` is not there.
+    #[error(
+        "process {pid} ({comm}) has not mapped {path} as code: `grep r-xp /proc/{pid}/maps` shows what it has"
+    )]
+    NotMapped {
+        /// Whose.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// The maps could not be filled.
     #[error("failed to tell the kernel side about process {pid}: {source}")]
     Map {

@@ -1,32 +1,31 @@
 //! One run: the stages put together, from attaching to the counts that a
 //! report is made of.
+mod changes;
 mod error;
+mod recording;
 mod traced;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 pub use error::SessionError;
-use memtrace_common::{Counter, Record};
+use memtrace_common::Counter;
+pub use recording::Recording;
 pub use traced::Traced;
 use traced::why_no_allocator;
 
 use crate::{
-    event::{Batch, ring::Reader},
+    capture::format::Kind,
+    event::ring::Reader,
     kernel::{self, uprobe::Emulated},
-    live::Live,
     probe::{
-        self, Attached, Plan, Programs,
+        self, Attached, Programs, Wanted,
         counters::Counters,
-        object::Sizes,
+        object::{Admission, Sizes},
         unwind::{self, Tables},
     },
-    process::{Modules, Target, modules::ModuleCache},
+    process::{Target, modules::ModuleCache},
     report::assemble::Facts,
-    stack::StackTable,
+    trace::{Losses, Process, Trace},
 };
 
 /// What to trace.
@@ -38,6 +37,10 @@ pub struct Options {
     pub mappings: bool,
     /// Size of the ring buffer, bytes; absent: by the machine's memory.
     pub ring_bytes: Option<u32>,
+    /// Blocks that the kernel side takes in.
+    pub admission: Admission,
+    /// The file whose allocator is traced, and no other; absent: all known.
+    pub allocator: Option<PathBuf>,
     /// How much the kernel side says through aya-log; 0: nothing.
     pub log_level: u8,
 }
@@ -47,6 +50,9 @@ pub struct Options {
 const START_LOOKS: u32 = 10;
 const START_PAUSE: Duration = Duration::from_millis(20);
 
+/// What that means for a report.
+const SIZES_LEFT_OUT: &str = "blocks outside --min-size and --max-size are in no figure; their frees may be among the unmatched";
+
 /// A run.
 pub struct Session {
     options: Options,
@@ -55,20 +61,15 @@ pub struct Session {
     tables: Tables,
     /// The kernel side's counters.
     pub counters: Counters,
-    /// Every file mapped as code in any traced process.
-    pub modules: ModuleCache,
     /// The traced processes.
     pub traced: Vec<Traced>,
-    /// What is outstanding.
-    pub live: Live,
-    /// Every stack seen.
-    pub stacks: StackTable,
-    /// `CLOCK_MONOTONIC` when the last probe was in place, nanoseconds.
-    pub started_ns: u64,
-    /// When the run ended, and how many events had been lost until then.
-    ended: Option<(u64, u64)>,
-    received: u64,
-    undecodable: u64,
+    /// What their events add up to.
+    pub trace: Trace,
+    /// How many events had been lost when the run ended.
+    lost_at_end: Option<u64>,
+    /// Whether processes are held whenever a program begins.
+    holds: bool,
+    recording: Option<Recording>,
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock that events carry.
@@ -89,16 +90,7 @@ impl Session {
         for pid in pids {
             let target = Target::find(&options.proc_root, *pid)?;
             let modules = cache.read(&options.proc_root, *pid)?;
-            traced.push(Traced {
-                target,
-                exited: false,
-                allocators: Vec::new(),
-                unseen: Vec::new(),
-                modules,
-                generation: 0,
-                attached: Attached::default(),
-                placed: HashSet::new(),
-            });
+            traced.push(Traced::new(target, None, modules));
         }
         let unwind_tables = unwind::build(cache.iter().map(|module| &**module));
         let ring_bytes = match options.ring_bytes {
@@ -114,8 +106,12 @@ impl Session {
             ring_bytes,
             row_chunks: unwind::chunks_for(&unwind_tables),
         };
-        let mut programs =
-            Programs::load(sizes, options.log_level, kernel::filters_multi_by_process())?;
+        let mut programs = Programs::load(
+            sizes,
+            options.admission,
+            options.log_level,
+            kernel::filters_multi_by_process(),
+        )?;
         programs.watch_processes()?;
         let counters = Counters::open(&mut programs)?;
         let mut tables = Tables::open(&mut programs)?;
@@ -126,18 +122,19 @@ impl Session {
         })?;
         let session = Self {
             emulated: Emulated::for_kernel(kernel::version()),
+            trace: Trace {
+                modules: cache,
+                started_ns: monotonic_ns(),
+                ..Trace::new(options.admission.sample_bytes)
+            },
             options,
             programs,
             tables,
             counters,
-            modules: cache,
             traced,
-            live: Live::default(),
-            stacks: StackTable::default(),
-            started_ns: monotonic_ns(),
-            ended: None,
-            received: 0,
-            undecodable: 0,
+            lost_at_end: None,
+            holds: false,
+            recording: None,
         };
         Ok((session, reader))
     }
@@ -145,7 +142,7 @@ impl Session {
     /// Probes every process. One without a known allocator is an error.
     pub fn attach(&mut self) -> Result<(), SessionError> {
         for index in 0..self.traced.len() {
-            self.attach_new(index)?;
+            self.attach_new(index, false)?;
         }
         // One that has just been started may not have mapped its libraries yet.
         for _ in 0..START_LOOKS {
@@ -154,11 +151,11 @@ impl Session {
             }
             std::thread::sleep(START_PAUSE);
             for pid in self.pids() {
-                self.refresh(pid);
+                self.refresh(pid, false);
             }
         }
         self.check_allocators()?;
-        self.started_ns = monotonic_ns();
+        self.trace.started_ns = monotonic_ns();
         Ok(())
     }
 
@@ -168,10 +165,11 @@ impl Session {
         match self
             .traced
             .iter()
-            .find(|traced| traced.allocators.is_empty())
+            .map(|traced| &traced.process)
+            .find(|process| process.allocators.is_empty())
         {
             None => Ok(()),
-            Some(Traced {
+            Some(Process {
                 target, modules, ..
             }) => Err(SessionError::NoAllocator {
                 pid: target.pid,
@@ -182,8 +180,7 @@ impl Session {
     }
 
     fn pids(&self) -> Vec<u32> {
-        let pids = self.traced.iter().map(|traced| traced.target.pid);
-        pids.collect()
+        self.traced.iter().map(Traced::pid).collect()
     }
 
     /// Number of probes in place.
@@ -195,129 +192,57 @@ impl Session {
     }
 
     /// Probes whatever one process has mapped and that is not probed yet.
-    fn attach_new(&mut self, index: usize) -> Result<(), SessionError> {
+    ///
+    /// `late`: the process has been running meanwhile.
+    fn attach_new(&mut self, index: usize, late: bool) -> Result<(), SessionError> {
         let traced = &mut self.traced[index];
-        let pid = traced.target.pid;
+        let pid = traced.pid();
+        let process = &mut traced.process;
         self.tables
-            .set_process(pid, traced.generation, &traced.modules)
+            .set_process(pid, traced.generation, &process.modules)
             .map_err(|source| SessionError::Map { pid, source })?;
-        let Plan {
-            mut attachments,
-            allocators,
-            unseen,
-        } = probe::plan::plan(&traced.modules, self.options.mappings, self.emulated);
-        attachments.retain(|new| {
-            traced
-                .placed
-                .insert((new.module.id, new.file_offset, new.program))
+        let allocator = match &self.options.allocator {
+            None => None,
+            Some(path) => Some(
+                process
+                    .modules
+                    .files()
+                    .find(|module| module.is_file(path))
+                    .ok_or_else(|| SessionError::NotMapped {
+                        pid,
+                        comm: process.target.comm.clone(),
+                        path: path.clone(),
+                    })?,
+            ),
+        };
+        let wanted = Wanted {
+            mappings: self.options.mappings,
+            allocator: allocator.map(|module| &**module),
+            emulated: self.emulated,
+        };
+        let mut plan = probe::plan::plan(&process.modules, wanted);
+        plan.attachments.retain(|new| {
+            let place = (new.module.id, new.file_offset, new.program, new.at_return);
+            traced.placed.insert(place)
         });
-        traced.allocators = allocators;
-        traced.unseen = unseen;
-        let plan = Plan {
-            attachments,
-            ..Plan::default()
-        };
-        traced.attached.attach(&mut self.programs, &plan, pid)?;
+        traced
+            .attached
+            .attach(&mut self.programs, &plan, pid, &process.modules)?;
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+        let allocators = plan.allocators.into_iter();
+        process.allocators = allocators
+            .map(|(file, names)| (file, owned(names)))
+            .collect();
+        process.remarks = plan.remarks;
+        if self.options.admission.leaves_sizes_out() {
+            process.remarks.push(SIZES_LEFT_OUT.to_owned());
+        }
+        traced.unseen = plan.unseen;
+        if late && !traced.links {
+            traced.note_late(&plan.attachments);
+        }
+        traced.note_missing();
         Ok(())
-    }
-
-    /// Reads a process's mappings again, after it has loaded libraries or
-    /// runs another program.
-    pub fn refresh(&mut self, pid: u32) {
-        let Some(index) = self
-            .traced
-            .iter()
-            .position(|traced| traced.target.pid == pid)
-        else {
-            return;
-        };
-        let root = &self.options.proc_root;
-        // Gone: its end is noticed elsewhere.
-        let Ok(modules) = self.modules.read(root, pid) else {
-            return;
-        };
-        if let Ok(target) = Target::find(root, pid) {
-            self.traced[index].target = target;
-        }
-        let new = modules
-            .files()
-            .filter(|module| !self.tables.has(module.id))
-            .map(|module| &**module);
-        let tables = unwind::build(new);
-        self.tables.load(&tables);
-        let traced = &mut self.traced[index];
-        if traced.modules.update(modules) {
-            traced.generation += 1;
-        }
-        if let Err(error) = self.attach_new(index) {
-            log::warn!("{error}");
-        }
-    }
-
-    /// The process runs another program: nothing of the last one is mapped.
-    fn forget_modules(&mut self, pid: u32) {
-        let traced = self
-            .traced
-            .iter_mut()
-            .find(|traced| traced.target.pid == pid);
-        if let Some(traced) = traced {
-            traced.modules = Modules::default();
-            traced.generation += 1;
-        }
-    }
-
-    /// Notes which processes have ended. Returns whether any is left.
-    pub fn any_alive(&mut self) -> bool {
-        let root: &Path = &self.options.proc_root;
-        for traced in &mut self.traced {
-            if !traced.exited && !traced.target.is_alive(root) {
-                traced.exited = true;
-                self.tables.remove_process(traced.target.pid);
-            }
-        }
-        self.traced.iter().any(|traced| !traced.exited)
-    }
-
-    /// Takes a batch of events in.
-    pub fn apply(&mut self, batch: &Batch) {
-        for record in batch.records() {
-            self.received += 1;
-            match record {
-                Ok(Record::Stack(stack)) => self.note_stack(&stack),
-                Ok(record)
-                    if self
-                        .ended
-                        .is_some_and(|(end, _)| record.head().time_ns > end) => {}
-                Ok(record @ (Record::Modules(_) | Record::Exec(_))) => {
-                    self.live.apply(&record);
-                    let pid = record.head().pid;
-                    if matches!(record, Record::Exec(_)) {
-                        self.forget_modules(pid);
-                    }
-                    self.refresh(pid);
-                }
-                Ok(Record::Map(map))
-                    if self.stacks.get(map.stack).is_some_and(|s| s.by_allocator) => {}
-                Ok(record) => self.live.apply(&record),
-                Err(error) => {
-                    self.undecodable += 1;
-                    log::debug!("undecodable record: {error:?}");
-                }
-            }
-        }
-    }
-
-    fn note_stack(&mut self, stack: &memtrace_common::event::Stack<'_>) {
-        let Some(traced) = self
-            .traced
-            .iter()
-            .find(|traced| traced.target.pid == stack.head.pid)
-        else {
-            return;
-        };
-        let addresses = stack.frames.iter().map(|frame| frame.get());
-        self.stacks
-            .insert(stack.hash, stack.truncated(), addresses, &traced.modules);
     }
 
     /// The kernel side's diagnostics, through aya-log.
@@ -329,7 +254,9 @@ impl Session {
     /// the time and the probes, to be taken out.
     pub fn end(&mut self) -> (u64, Attached) {
         let now = monotonic_ns();
-        self.ended = Some((now, self.counters.lost()));
+        self.trace.ended_ns = Some(now);
+        self.lost_at_end = Some(self.counters.lost());
+        self.record_progress(Kind::Stop, now);
         let mut all = Attached::default();
         for traced in &mut self.traced {
             all.append(&mut traced.attached);
@@ -339,30 +266,19 @@ impl Session {
 
     /// What a report about the time `now_ns` is made of.
     pub fn facts(&self, now_ns: u64) -> Facts<'_> {
-        let kernel_lost = self
-            .ended
-            .map_or_else(|| self.counters.lost(), |(_, lost)| lost);
-        let mut notes: Vec<String> = self.traced.iter().flat_map(Traced::missing).collect();
-        let complete = notes.is_empty();
-        if kernel_lost > 0 {
-            let losses = self.counters.losses();
-            notes.extend(losses.map(|(counter, count)| format!("{}: {count}", counter.label())));
-        }
-        Facts {
-            live: &self.live,
-            stacks: &self.stacks,
-            modules: &self.modules,
-            processes: self.traced.iter().map(Traced::describe).collect(),
-            started_ns: self.started_ns,
-            now_ns,
-            lost_events: kernel_lost + self.undecodable,
-            last_loss_ns: if kernel_lost == 0 {
-                0
-            } else {
-                self.counters.last_loss_ns()
-            },
-            complete,
-            notes,
+        let processes: Vec<_> = self.traced.iter().map(|traced| &traced.process).collect();
+        self.trace.facts(&processes, now_ns, &self.losses())
+    }
+
+    /// What was lost so far, or until the run ended.
+    fn losses(&self) -> Losses {
+        let reasons = self.counters.losses();
+        Losses {
+            lost: self.lost_at_end.unwrap_or_else(|| self.counters.lost()),
+            last_ns: self.counters.last_loss_ns(),
+            reasons: reasons
+                .map(|(counter, count)| (counter.label().to_owned(), count))
+                .collect(),
         }
     }
 
@@ -376,13 +292,13 @@ impl Session {
                 self.counters.get(*counter)
             ));
         }
-        lines.push(format!("records received: {}", self.received));
-        lines.push(format!("records undecodable: {}", self.undecodable));
-        lines.push(format!("stacks known: {}", self.stacks.len()));
+        lines.push(format!("records received: {}", self.trace.received));
+        lines.push(format!("records undecodable: {}", self.trace.undecodable));
+        lines.push(format!("stacks known: {}", self.trace.stacks.len()));
         for (function, enters, returns) in self.counters.calls() {
             lines.push(format!(
                 "{}: {enters} enters, {returns} returns",
-                function.symbol()
+                function.names()[0]
             ));
         }
         lines

@@ -2,56 +2,82 @@
 use std::collections::HashSet;
 
 use crate::{
-    probe::Attached,
+    probe::{Attached, Attachment},
     process::{ModuleId, Modules, Target},
-    report::heap::Process,
+    trace::Process,
 };
 
 /// One traced process.
 pub struct Traced {
-    /// Who.
-    pub target: Target,
-    /// Whether it has ended.
-    pub exited: bool,
-    /// For each file with allocation functions: its name and theirs.
-    pub allocators: Vec<(String, Vec<&'static str>)>,
+    /// What reports say of it.
+    pub process: Process,
     /// What allocates past every probe, in sentences.
-    pub unseen: Vec<String>,
-    pub(super) modules: Modules,
+    pub(super) unseen: Vec<String>,
+    /// Whether it is held whenever it maps code.
+    pub(super) links: bool,
+    /// Files whose functions were probed a little late.
+    pub(super) late: Vec<String>,
+    /// Why probes could not be placed later on.
+    pub(super) failed: Option<String>,
     /// Goes up when other code than before lies at some address.
     pub(super) generation: u32,
     pub(super) attached: Attached,
-    pub(super) placed: HashSet<(ModuleId, u64, &'static str)>,
+    pub(super) placed: HashSet<(ModuleId, u64, &'static str, bool)>,
 }
 
 impl Traced {
-    /// What of its allocations is not in the report, in sentences.
-    pub(super) fn missing(&self) -> Vec<String> {
+    pub(super) fn new(target: Target, parent: Option<u32>, modules: Modules) -> Self {
+        Self {
+            process: Process::new(target, parent, modules),
+            unseen: Vec::new(),
+            links: false,
+            late: Vec::new(),
+            failed: None,
+            generation: 0,
+            attached: Attached::default(),
+            placed: HashSet::new(),
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.target.pid
+    }
+
+    /// Notes that probes were placed only after the code could have run.
+    pub(super) fn note_late(&mut self, attachments: &[Attachment]) {
+        for attachment in attachments.iter().filter(|new| new.is_counted()) {
+            let file = attachment.module.name();
+            if !self.late.contains(&file) {
+                self.late.push(file);
+            }
+        }
+    }
+
+    /// Tells reports what of its allocations is not in them.
+    pub(super) fn note_missing(&mut self) {
+        let Target { pid, comm, .. } = &self.process.target;
         let mut missing = self.unseen.clone();
-        if self.allocators.is_empty() {
-            let Target { pid, comm, .. } = &self.target;
-            let why = why_no_allocator(&self.modules);
+        missing.extend(self.failed.clone());
+        missing.extend(self.late.iter().map(|file| {
+            format!(
+                "{file} was loaded by process {pid} during the trace: what it allocated and freed in the milliseconds until the probes were in place is missing here"
+            )
+        }));
+        if self.process.allocators.is_empty() {
+            let why = why_no_allocator(&self.process.modules);
             missing.push(format!(
                 "process {pid} ({comm}) now runs a program without an allocator that memtrace knows: {why}"
             ));
         }
-        missing
+        self.process.missing = missing;
     }
+}
 
-    pub(super) fn describe(&self) -> Process {
-        let Target { pid, comm, exe, .. } = &self.target;
-        Process {
-            pid: *pid,
-            comm: comm.clone(),
-            exe: exe.display().to_string(),
-            exited: self.exited,
-            allocators: self
-                .allocators
-                .iter()
-                .map(|(file, names)| format!("{file}: {}", names.join(" ")))
-                .collect(),
-        }
-    }
+/// The process among `traced` with this id: the last, since those before may
+/// have had it.
+pub(super) fn find(traced: &mut [Traced], pid: u32) -> Option<&mut Process> {
+    let found = traced.iter_mut().rfind(|traced| traced.pid() == pid);
+    found.map(|traced| &mut traced.process)
 }
 
 /// What a process without known allocation functions has instead.

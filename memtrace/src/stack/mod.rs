@@ -3,8 +3,6 @@
 //! can wait until the process is gone.
 use std::collections::HashMap;
 
-use memtrace_common::function::Role;
-
 use crate::process::{ModuleId, Modules, modules::MappedModule};
 
 /// One frame: a return address and where it lies.
@@ -23,9 +21,10 @@ pub struct Stack {
     /// Whether the walk ended before the outermost frame.
     pub truncated: bool,
     /// Whether an allocator was at work on its own account: the stack leads
-    /// through a function that ends blocks (`free` has no return probe, so
-    /// what it maps for itself, a thread's arena for example, cannot be told
-    /// apart in the kernel), or the caller is an allocator's library.
+    /// through one of its functions (`free` has no return probe, so what it maps
+    /// for itself, a thread's arena for example, cannot be told apart in the
+    /// kernel; and a call may be older than the probes), or the caller is an
+    /// allocator's library.
     pub by_allocator: bool,
     /// Innermost first; the first is the caller of the allocation function.
     pub frames: Box<[Location]>,
@@ -54,7 +53,7 @@ impl StackTable {
                 .map(|ip| {
                     let mapped = modules.find(ip.wrapping_sub(1));
                     by_allocator |= mapped.is_some_and(|mapped| {
-                        is_free(mapped, ip) || caller && mapped.module.is_allocator
+                        in_allocator(mapped, ip) || caller && mapped.module.is_allocator
                     });
                     caller = false;
                     locate(ip, mapped)
@@ -71,6 +70,11 @@ impl StackTable {
     /// The stack with this hash, if its record arrived.
     pub fn get(&self, hash: u64) -> Option<&Stack> {
         self.stacks.get(&hash)
+    }
+
+    /// All of them, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Stack> {
+        self.stacks.values()
     }
 
     /// How many there are.
@@ -93,10 +97,10 @@ fn locate(ip: u64, mapped: Option<&MappedModule>) -> Location {
     }
 }
 
-fn is_free(mapped: &MappedModule, ip: u64) -> bool {
+fn in_allocator(mapped: &MappedModule, ip: u64) -> bool {
     let vaddr = ip.wrapping_sub(mapped.bias).wrapping_sub(1);
     mapped
         .module
         .function_at(vaddr)
-        .is_some_and(|defined| defined.function.role() == Role::Free)
+        .is_some_and(|defined| !defined.function.role().is_mapping())
 }

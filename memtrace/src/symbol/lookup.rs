@@ -265,7 +265,7 @@ const COPIES: &[&str] = &[
 /// Only names that compilers mangled: `cpp_demangle` also takes `f` for the
 /// type `float`, and C has functions of that name. So blazesym's own
 /// demangling is off.
-fn demangle(raw: &str) -> String {
+pub fn demangle(raw: &str) -> String {
     let mangled = ["_Z", "__Z", "_R"];
     if !mangled.iter().any(|prefix| raw.starts_with(prefix)) {
         return raw.to_owned();

@@ -6,6 +6,7 @@
 //! beyond the end of its function.
 mod debug_file;
 mod lookup;
+pub use lookup::demangle;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 
 use hashbrown::HashMap;
 use lookup::Lookup;
+use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -29,16 +31,30 @@ pub struct ModuleFile {
 }
 
 /// What is known of one function at an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Symbol {
     /// Demangled (C++, Rust without hashes).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Source file, as the compiler recorded it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// Line of the call, not of the function's beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// Whether it was inlined into the next one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+}
+
+impl Symbol {
+    /// About the room that it takes, written down.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.name, &self.file];
+        let texts = texts.into_iter().flatten().map(String::len);
+        texts.sum::<usize>() + 64
+    }
 }
 
 /// Where a [`Symbolizer`] looks, and for what.
@@ -83,8 +99,13 @@ enum Key {
 
 #[derive(Debug)]
 struct Module {
-    lookup: Lookup,
+    /// Absent where nothing but `known` counts.
+    lookup: Option<Lookup>,
     known: HashMap<u64, Rc<[Symbol]>>,
+    /// What could not be read of it.
+    warnings: Vec<String>,
+    /// Whether these are among the symbolizer's.
+    told: bool,
 }
 
 impl Symbolizer {
@@ -97,13 +118,42 @@ impl Symbolizer {
         }
     }
 
+    /// Takes in what is known of a module from elsewhere, by return address:
+    /// its file is not looked at then. `warnings` will be the report's as soon
+    /// as anything of the module is named.
+    pub fn provide(
+        &mut self,
+        module: &ModuleFile,
+        addresses: impl IntoIterator<Item = (u64, Vec<Symbol>)>,
+        warnings: &[String],
+    ) {
+        let Some(key) = key(module) else { return };
+        let entry = self.modules.entry(key).or_insert_with(|| Module {
+            lookup: None,
+            known: HashMap::new(),
+            warnings: Vec::new(),
+            told: false,
+        });
+        for warning in warnings {
+            if !entry.warnings.contains(warning) {
+                entry.warnings.push(warning.clone());
+            }
+        }
+        for (vaddr, symbols) in addresses {
+            let known = entry.known.entry(call_before(vaddr));
+            let known = known.or_insert_with(|| symbols.as_slice().into());
+            if **known != *symbols {
+                // Two files in one place, and no build ids: it may be either.
+                *known = Rc::default();
+            }
+        }
+    }
+
     /// Names the call before the return address `vaddr`, an ELF virtual address
     /// in `module`: the innermost inlined function first, the real function
     /// last. Empty where nothing is known.
     pub fn resolve(&mut self, module: &ModuleFile, vaddr: u64) -> Rc<[Symbol]> {
-        // The call may be its function's last instruction: the return address
-        // is then the next function's.
-        self.resolve_exact(module, vaddr.saturating_sub(1))
+        self.resolve_exact(module, call_before(vaddr))
     }
 
     /// Names the instruction at `vaddr` itself, as for a sampled program counter.
@@ -116,14 +166,34 @@ impl Symbolizer {
             modules,
             warnings,
         } = self;
-        let Module { lookup, known } = modules.entry(key).or_insert_with(|| Module {
-            lookup: Lookup::open(module, options, warnings),
+        let before = warnings.len();
+        let entry = modules.entry(key).or_insert_with(|| Module {
+            lookup: Some(Lookup::open(module, options, warnings)),
             known: HashMap::new(),
+            warnings: Vec::new(),
+            told: true,
         });
-        known
+        let Module { lookup, known, .. } = &mut *entry;
+        let symbols = known
             .entry(vaddr)
-            .or_insert_with(|| lookup.find(vaddr, warnings).into())
-            .clone()
+            .or_insert_with(|| match lookup {
+                Some(lookup) => lookup.find(vaddr, warnings).into(),
+                None => Rc::default(),
+            })
+            .clone();
+        if let Some(new) = warnings.get(before..) {
+            entry.warnings.extend_from_slice(new);
+        }
+        if !std::mem::replace(&mut entry.told, true) {
+            warnings.extend_from_slice(&entry.warnings);
+        }
+        symbols
+    }
+
+    /// What could not be read of one module so far.
+    pub fn warnings_of(&self, module: &ModuleFile) -> &[String] {
+        let found = key(module).and_then(|key| self.modules.get(&key));
+        found.map_or(&[], |module| &module.warnings)
     }
 
     /// What could not be read, each once, for the report's notes. They also went
@@ -131,6 +201,12 @@ impl Symbolizer {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// The call may be its function's last instruction: the return address is then
+/// the next function's.
+fn call_before(vaddr: u64) -> u64 {
+    vaddr.saturating_sub(1)
 }
 
 /// `None` for what is no file: `[vdso]`, `[heap]`, anonymous memory.

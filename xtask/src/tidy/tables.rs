@@ -2,13 +2,20 @@
 //! its reason.
 
 /// Not part of the repository.
-pub(super) const UNTRACKED: &[&str] = &[".git", "target", "memtrace-ebpf/target"];
+pub(super) const UNTRACKED: &[&str] = &[
+    ".git",
+    "target",
+    "memtrace-ebpf/target",
+    "fuzz/target",
+    "fuzz/corpus",
+    "fuzz/artifacts",
+];
 
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "kernel", "elf", "process", "probe", "event", "stack", "live", "symbol", "report",
-    "session", "cli",
+    "unit", "sampling", "kernel", "elf", "process", "probe", "event", "stack", "live", "symbol",
+    "report", "trace", "capture", "session", "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -18,7 +25,7 @@ pub(super) const OUTSIDE_FLOW: &[&str] = &["lib", "main"];
 pub(super) const BACKWARD: &[(&str, &str, &str)] = &[];
 
 /// Modules that do no I/O and read no clock: a capture drives them.
-pub(super) const PURE: &[&str] = &["live", "stack", "report"];
+pub(super) const PURE: &[&str] = &["live", "stack", "report", "trace"];
 
 /// What those must not name.
 pub(super) const IMPURE: &[&str] = &[
@@ -49,6 +56,27 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         "the bpf system call for uprobe-multi, which aya 0.14 does not make",
     ),
     (
+        "memtrace/src/probe/object.rs",
+        1,
+        "aya cannot know that a loaded program is one for uprobes",
+    ),
+    (
+        "memtrace/src/process/follow.rs",
+        1,
+        "PTRACE_LISTEN, which nix does not have",
+    ),
+    ("memtrace-ebpf/src/admit.rs", 1, "a helper: random numbers"),
+    (
+        "memtrace-ebpf/src/mapping.rs",
+        1,
+        "registers of the context",
+    ),
+    (
+        "memtrace-ebpf/src/probe.rs",
+        6,
+        "registers of the context, helpers, map lookups",
+    ),
+    (
         "memtrace-ebpf/src/cache.rs",
         1,
         "remembered walks live in map memory that all CPUs share",
@@ -67,13 +95,13 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
     (
         "memtrace-ebpf/src/stack.rs",
-        6,
+        10,
         "registers of the context, helpers, a map lookup",
     ),
     (
         "memtrace-ebpf/src/thread.rs",
-        2,
-        "a map's memory as a reference; a helper",
+        3,
+        "a map's memory as a reference; helpers",
     ),
     (
         "memtrace-ebpf/src/unwind.rs",

@@ -183,3 +183,14 @@ fn ages_are_right_on_machines_that_run_for_years() {
     };
     assert!(site.oldest_ns.abs_diff(5_000_000_000) < 3_000_000);
 }
+
+/// No program has that much; a damaged capture may.
+#[test]
+fn sums_stop_at_the_largest_number() {
+    let mut live = live(&[alloc(0x1000, u64::MAX, 1), alloc(0x2000, 100, 1)]);
+    assert_eq!(live.totals().allocated_bytes, u64::MAX);
+    assert_eq!(all(&live)[0].bytes, u64::MAX);
+    live.apply(&free(0x1000));
+    live.apply(&free(0x2000));
+    assert_eq!(live.totals().freed_bytes, u64::MAX);
+}

@@ -92,3 +92,15 @@ fn remap_moves_grows_fails_and_keeps() {
         assert_eq!(sums(&live), expected, "to {address:#x}");
     }
 }
+
+/// No kernel says so; a damaged capture may.
+#[test]
+fn impossible_mappings_are_gone_at_once() {
+    let live = live(&[
+        map(0x1000, 4096),
+        map(0x1000, 0),
+        map(u64::MAX - 100, 4096),
+        unmap(0x1000, 0),
+    ]);
+    assert_eq!(sums(&live), (4096, 1));
+}

@@ -1,0 +1,202 @@
+//! The loop of a trace: events, processes that change or end, reports, and the
+//! end.
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    args::{Args, usual_top},
+    output::Output,
+    signals::{Asked, Exit, Signals},
+};
+use crate::{
+    capture::{RecordError, Recorder, Shown},
+    event::ring::Reader,
+    live::Filter,
+    process::follow::Change,
+    report::assemble,
+    session::{Session, monotonic_ns},
+    symbol::{self, Symbolizer},
+};
+
+/// Children that wait for their probes.
+pub(super) type Changes = mpsc::UnboundedReceiver<Change>;
+
+/// A run from its first event to its last report.
+pub(super) struct Run<'a> {
+    args: &'a Args,
+    output: Output,
+    session: Session,
+    reader: Reader,
+    exits: Vec<Exit>,
+    /// Processes that change, where they are followed.
+    pub(super) changes: Option<Changes>,
+    symbolizer: Symbolizer,
+    /// What became of the capture.
+    pub(super) recorded: Result<(), RecordError>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        args: &'a Args,
+        output: Output,
+        mut session: Session,
+        reader: Reader,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        if let Some(recorder) = recorder {
+            session.record(recorder, shown(args));
+        }
+        Self {
+            recorded: Ok(()),
+            exits: watch(&session),
+            changes: None,
+            symbolizer: Symbolizer::new(symbol::Options::default()),
+            args,
+            output,
+            session,
+            reader,
+        }
+    }
+
+    /// Traces until Ctrl-C, the time is up or all processes have ended, then
+    /// writes the last report. Returns the signal, if that was it.
+    pub(super) async fn until_asked(
+        &mut self,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<Asked>> {
+        let deadline = self.args.duration.map(|duration| Instant::now() + duration);
+        let mut next_report = self.args.interval.map(|interval| Instant::now() + interval);
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                // Events first, so that a report never lags behind them.
+                biased;
+                signal = signals.next() => { asked = Some(signal); break }
+                () = until(deadline) => break,
+                () = ended(&self.exits) => {
+                    if !self.session.any_alive() { break }
+                    self.exits = watch(&self.session);
+                }
+                Some(change) = next_change(self.changes.as_mut()) => {
+                    self.session.follow(&change);
+                    drop(change);
+                    self.exits = watch(&self.session);
+                }
+                () = until(next_report) => {
+                    if !self.report(monotonic_ns())? { break }
+                    next_report = self.args.interval.map(|interval| Instant::now() + interval);
+                }
+                batch = self.reader.next() => match batch {
+                    Some(batch) => self.session.apply(&batch),
+                    None => break,
+                }
+            }
+        }
+        self.finish().await?;
+        Ok(asked)
+    }
+
+    /// Takes the probes out and reports what was outstanding when that began.
+    pub(super) async fn finish(&mut self) -> anyhow::Result<()> {
+        // Whoever waits for probes goes on without.
+        self.changes = None;
+        let (end, mut probes) = self.session.end();
+        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
+        let detached = loop {
+            tokio::select! {
+                detached = &mut detaching => break detached,
+                Some(batch) = self.reader.next() => self.session.apply(&batch),
+            }
+        };
+        detached.context("failed to take the probes out")?;
+        // Only now is everything in the ring buffer that will ever be.
+        self.reader.stop();
+        while let Some(batch) = self.reader.next().await {
+            self.session.apply(&batch);
+        }
+        self.session.any_alive();
+        let reported = self.report(end);
+        self.recorded = self.session.finish_recording(end, &mut self.symbolizer);
+        reported?;
+        for line in self.session.statistics() {
+            log::info!("{line}");
+        }
+        Ok(())
+    }
+
+    /// Returns whether anybody still reads.
+    fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
+        let choice = shown(self.args).choice(usual_top(self.args.format));
+        let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
+        self.output.write(&report)
+    }
+}
+
+/// Never, where nobody is followed.
+async fn next_change(changes: Option<&mut Changes>) -> Option<Change> {
+    match changes {
+        Some(changes) => changes.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How often to look for the end of processes that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Completes when any of the processes has ended, or may have.
+async fn ended(exits: &[Exit]) {
+    if exits.is_empty() {
+        // All have ended, or cannot be watched: look now and then.
+        tokio::time::sleep(LOOK_AGAIN).await;
+        return;
+    }
+    let mut waiting: VecDeque<_> = exits.iter().map(|exit| Box::pin(exit.wait())).collect();
+    std::future::poll_fn(|context| {
+        for exit in &mut waiting {
+            if exit.as_mut().poll(context).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+/// What the run's own report shows.
+fn shown(args: &Args) -> Shown {
+    Shown {
+        filter: Filter {
+            min_size: args.min_size.unwrap_or(0),
+            max_size: args.max_size.unwrap_or(u64::MAX),
+            older_than_ns: args.older_than.map_or(0, nanoseconds),
+        },
+        order: args.sort.order(),
+        top: args.top,
+    }
+}
+
+/// Watches for the end of all traced processes.
+fn watch(session: &Session) -> Vec<Exit> {
+    session
+        .traced
+        .iter()
+        .filter(|traced| !traced.process.exited)
+        .filter_map(|traced| Exit::of(traced.process.target.pid).ok())
+        .collect()
+}
