@@ -6,10 +6,11 @@ use memtrace_tests::report::{Report, names};
 use memtrace_tests::target::{Ledger, Target};
 use memtrace_tests::{program, turn};
 
+/// Says where each is, for who takes them elsewhere (`cargo xtask vm`).
 #[test]
 fn all_build() -> Result<()> {
     for name in program::all() {
-        program::path(name)?;
+        println!("BUILT: {name} {}", program::path(name)?.display());
     }
     Ok(())
 }
