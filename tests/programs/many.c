@@ -11,7 +11,7 @@ __attribute__((noinline, noclone)) static void leak_one(void) {
     leaks++;
 }
 
-/* The path through 32 functions spells a number, three digits of it: another stack for each. */
+/* The path through 32 functions spells a number, four digits of it: another stack for each. */
 static void (*const digits[32])(unsigned, int);
 #define STEP(name) \
     __attribute__((noinline, noclone)) static void name(unsigned number, int left) { \
@@ -30,7 +30,7 @@ int main(int argc, char **argv) {
     unsigned number = (unsigned)atoi(argv[2]);
     ready();
     for (unsigned i = 0; i < number; i++) {
-        if (strcmp(argv[1], "stacks") == 0) digits[i % 32](i / 32, 2);
+        if (strcmp(argv[1], "stacks") == 0) digits[i % 32](i / 32, 3);
         else leak_one();
     }
     MUST(leaks == number);
