@@ -168,6 +168,36 @@ fn a_handler_on_a_higher_stack_survives() -> Result<()> {
     target.end()
 }
 
+/// Threads that end inside an allocation function, here `operator new`: the next ones are seen as ever.
+#[test]
+fn threads_that_end_inside_operator_new() -> Result<()> {
+    let _turn = turn();
+    need_root!("threads_that_end_inside_operator_new");
+    for name in [
+        None,
+        Some("libjemalloc.so.2"),
+        Some("libtcmalloc_minimal.so.4"),
+    ] {
+        let mut command = Command::new(program::path("quits")?);
+        if let Some(name) = name {
+            command.env("LD_PRELOAD", library(name)?);
+        }
+        let mut target = Target::start_command(&mut command)?;
+        let tracer = tracer::attach(&[target.pid()], &[])?;
+        let ledger = target.work()?;
+        let report = tracer.report()?;
+        let row = ledger.row("leak_before")?;
+        let found = report.of_function("leak_before")?;
+        ensure!(
+            report.exact()? && (found.bytes, found.count) == (row.bytes, row.count),
+            "{name:?}: {found:?} instead of {row:?}; {}",
+            report.0
+        );
+        target.end()?;
+    }
+    Ok(())
+}
+
 /// What the harness waits for; the truth is in the test.
 const LEDGER: &str = r#"{"pid":0,"outstanding_bytes":0,"outstanding_count":0,"allocated_bytes":0,"allocated_count":0,"unmatched_frees":0,"moved":0,"in_place":0,"rows":[]}"#;
 

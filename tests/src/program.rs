@@ -154,6 +154,12 @@ const BUILDS: &[Build] = &[
         flags: PLAIN,
     },
     Build {
+        program: "quits",
+        source: "quits.cpp",
+        compiler: "g++",
+        flags: CXX,
+    },
+    Build {
         program: "twice",
         source: "twice.c",
         compiler: "gcc",
