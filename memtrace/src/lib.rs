@@ -13,6 +13,7 @@ pub mod capture;
 pub mod cli;
 pub mod elf;
 pub mod event;
+pub mod finding;
 pub mod kernel;
 pub mod live;
 pub mod probe;

@@ -1,17 +1,12 @@
 //! What may be typed. Nothing here does anything.
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{
-    ArgAction, ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum,
-    builder::{PossibleValuesParser, TypedValueParser},
-    error::ErrorKind,
-};
+use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use memtrace_common::sampling::LARGEST_MEAN;
 
-use super::report::ReportArgs;
-use crate::report;
-use crate::report::assemble::Order;
+use super::{report::ReportArgs, reporting::Reporting};
+use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
 /// Which code of a running program leaks memory: traces its allocations
@@ -96,25 +91,13 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
     pub buffer: Option<u32>,
 
-    /// How to write the report
-    #[arg(short, long, value_name = "FORMAT", default_value = report::FORMATS[0].name, value_parser = formats())]
-    pub format: &'static report::Format,
-
-    /// Write the report to this file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
     /// Also write everything that happens into this file, for `memtrace report`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
-    /// Say more on standard error: -v what is probed and the kernel side's counters, -vv its log
-    #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
-
-    /// Colour the report
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub color: Color,
+    /// How to report.
+    #[command(flatten)]
+    pub reporting: Reporting<HeapReport>,
 }
 
 /// What else there is to do.
@@ -132,23 +115,6 @@ pub enum Sort {
     Bytes,
     /// Outstanding blocks, most first
     Count,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless `NO_COLOR` is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// Takes the names of [`report::FORMATS`].
-pub(super) fn formats() -> impl TypedValueParser<Value = &'static report::Format> {
-    PossibleValuesParser::new(report::FORMATS.iter().map(|format| format.name))
-        .map(|name| report::format(&name).unwrap_or(&report::FORMATS[0]))
 }
 
 /// A ring buffer is a power of two and at least a page.
@@ -180,7 +146,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 }
 
 /// How many stacks to show where nothing is said.
-pub(super) fn usual_top(format: &report::Format) -> usize {
+pub(super) fn usual_top(format: &Format<HeapReport>) -> usize {
     // A flame graph of ten stacks would mislead.
     if format.name == "folded" {
         usize::MAX
@@ -209,23 +175,5 @@ impl Sort {
             Self::Bytes => Order::Bytes,
             Self::Count => Order::Count,
         }
-    }
-}
-
-impl Color {
-    /// Whether to colour what goes to `terminal`, or to none.
-    pub fn is_on(self, terminal: bool) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Auto => {
-                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            }
-        }
-    }
-
-    /// Whether to colour messages.
-    pub fn is_on_stderr(self) -> bool {
-        self.is_on(std::io::stderr().is_terminal())
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     args::Args,
-    output::{Destination, Output},
+    output::Output,
     run::{Changes, Run},
     signals::{self, Asked, Signals},
 };
@@ -26,16 +26,13 @@ use crate::{
         follow::Follower,
         launch::{Held, LaunchError},
     },
+    report::heap::HeapReport,
     session::{self, Session},
 };
 
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
-    let output = Output::open(&Destination {
-        file: args.output.as_deref(),
-        format: args.format,
-        color: args.color,
-    })?;
+    let output = Output::open(&args.reporting)?;
     signals::hold().context("failed to hold signals back")?;
     let recorder = recorder(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -58,7 +55,7 @@ fn recorder(args: &Args) -> anyhow::Result<Option<Recorder>> {
         return Ok(None);
     };
     ensure!(
-        args.output.as_ref() != Some(path),
+        args.reporting.output.as_ref() != Some(path),
         "--record and --output name the same file, {}: give each its own",
         path.display()
     );
@@ -76,7 +73,7 @@ fn options(args: &Args) -> session::Options {
             sample_bytes: args.sample_bytes,
         },
         allocator: (args.allocator.as_os_str() != "auto").then(|| args.allocator.clone()),
-        log_level: if args.verbose >= 2 {
+        log_level: if args.reporting.verbose >= 2 {
             aya_log::Level::Debug as u8
         } else {
             0
@@ -86,7 +83,7 @@ fn options(args: &Args) -> session::Options {
 
 async fn trace_running(
     args: &Args,
-    output: Output,
+    output: Output<HeapReport>,
     recorder: Option<Recorder>,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
@@ -117,7 +114,7 @@ fn follow(pids: &[u32], wake: Option<u32>) -> anyhow::Result<(Follower, Changes)
 
 async fn trace_command(
     args: &Args,
-    output: Output,
+    output: Output<HeapReport>,
     recorder: Option<Recorder>,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
@@ -252,7 +249,7 @@ fn eprint_line(line: &str) {
 
 /// Prints what the kernel side logs, at -vv.
 fn log_kernel_side(session: &mut Session, args: &Args) {
-    if args.verbose < 2 {
+    if args.reporting.verbose < 2 {
         return;
     }
     let logger = session

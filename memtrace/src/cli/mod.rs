@@ -3,6 +3,7 @@ pub mod args;
 mod heap;
 mod output;
 mod report;
+mod reporting;
 mod run;
 mod signals;
 
@@ -31,8 +32,8 @@ pub fn main() -> ExitCode {
         error.exit();
     }
     let (verbose, color) = match &args.job {
-        None => (args.verbose, args.color),
-        Some(Job::Report(report)) => (report.verbose, report.color),
+        None => args.reporting.messages(),
+        Some(Job::Report(report)) => report.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {

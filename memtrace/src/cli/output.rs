@@ -7,31 +7,23 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::args::Color;
-use crate::report::{self, Style, heap::HeapReport};
-
-/// Where to, and how.
-pub(super) struct Destination<'a> {
-    /// Absent: standard output.
-    pub(super) file: Option<&'a Path>,
-    pub(super) format: &'static report::Format,
-    pub(super) color: Color,
-}
+use super::reporting::Reporting;
+use crate::report::{Document, Format, Style};
 
 /// Standard output or a file, opened before anything is probed.
-pub(super) struct Output {
+pub(super) struct Output<D: Document> {
     writer: Box<dyn Write>,
     /// The file that an earlier report may be in.
     stale: Option<File>,
     name: String,
-    format: &'static report::Format,
+    format: &'static Format<D>,
     style: Style,
 }
 
-impl Output {
-    pub(super) fn open(to: &Destination<'_>) -> anyhow::Result<Self> {
+impl<D: Document> Output<D> {
+    pub(super) fn open(to: &Reporting<D>) -> anyhow::Result<Self> {
         let mut stale = None;
-        let (writer, name): (Box<dyn Write>, String) = match to.file {
+        let (writer, name): (Box<dyn Write>, String) = match &to.output {
             None => (Box::new(io::stdout()), "standard output".to_owned()),
             Some(path) => {
                 let file = create(path)?;
@@ -39,7 +31,7 @@ impl Output {
                 (Box::new(file), path.display().to_string())
             }
         };
-        let terminal = to.file.is_none() && io::stdout().is_terminal();
+        let terminal = to.output.is_none() && io::stdout().is_terminal();
         let width = terminal.then(terminal_width).flatten();
         let style = Style {
             color: to.color.is_on(terminal),
@@ -56,7 +48,7 @@ impl Output {
 
     /// Writes one report. Returns whether anybody still reads: `head`, for
     /// example, may have seen enough.
-    pub(super) fn write(&mut self, report: &HeapReport) -> anyhow::Result<bool> {
+    pub(super) fn write(&mut self, report: &D) -> anyhow::Result<bool> {
         let mut bytes = Vec::new();
         (self.format.render)(report, &self.style, &mut bytes)
             .context("failed to write the report")?;

@@ -9,19 +9,17 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::{
-    args::{Color, Sort, formats, usual_top},
-    output::{Destination, Output},
+    args::{Sort, usual_top},
+    output::Output,
+    reporting::Reporting,
     run::nanoseconds,
 };
 use crate::{
     capture::{CaptureError, Replay},
-    report::{
-        self,
-        heap::{HeapReport, SCHEMA},
-    },
+    report::heap::{HeapReport, SCHEMA},
     symbol,
     unit::{parse_duration, parse_size},
 };
@@ -54,31 +52,9 @@ pub struct ReportArgs {
     #[arg(long, value_enum)]
     pub sort: Option<Sort>,
 
-    /// How to write the report
-    #[arg(short, long, value_name = "FORMAT", default_value = report::FORMATS[0].name, value_parser = formats())]
-    pub format: &'static report::Format,
-
-    /// Write the report to this file instead of standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// Say more on standard error: -v where and when it was recorded
-    #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
-
-    /// Colour the report
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub color: Color,
-}
-
-impl ReportArgs {
-    pub(super) fn destination(&self) -> Destination<'_> {
-        Destination {
-            file: self.output.as_deref(),
-            format: self.format,
-            color: self.color,
-        }
-    }
+    /// How to report.
+    #[command(flatten)]
+    pub reporting: Reporting<HeapReport>,
 }
 
 /// Runs the command and returns the exit status.
@@ -98,7 +74,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<i32> {
     } else {
         from_capture(args, input)?
     };
-    Output::open(&args.destination())?.write(&report)?;
+    Output::open(&args.reporting)?.write(&report)?;
     Ok(0)
 }
 
@@ -142,7 +118,7 @@ fn from_capture(args: &ReportArgs, input: BufReader<File>) -> anyhow::Result<Hea
         shown.order = sort.order();
     }
     shown.top = args.top.or(shown.top);
-    Ok(replay.report(&shown.choice(usual_top(args.format))))
+    Ok(replay.report(&shown.choice(usual_top(args.reporting.format))))
 }
 
 fn read(args: &ReportArgs, input: BufReader<File>) -> anyhow::Result<Replay> {

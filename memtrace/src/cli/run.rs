@@ -18,7 +18,7 @@ use crate::{
     event::ring::Reader,
     live::Filter,
     process::follow::Change,
-    report::assemble,
+    report::{assemble, heap::HeapReport},
     session::{Session, monotonic_ns},
     symbol::{self, Symbolizer},
 };
@@ -29,7 +29,7 @@ pub(super) type Changes = mpsc::UnboundedReceiver<Change>;
 /// A run from its first event to its last report.
 pub(super) struct Run<'a> {
     args: &'a Args,
-    output: Output,
+    output: Output<HeapReport>,
     session: Session,
     reader: Reader,
     exits: Vec<Exit>,
@@ -43,7 +43,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(
         args: &'a Args,
-        output: Output,
+        output: Output<HeapReport>,
         mut session: Session,
         reader: Reader,
         recorder: Option<Recorder>,
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
 
     /// Returns whether anybody still reads.
     fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
-        let choice = shown(self.args).choice(usual_top(self.args.format));
+        let choice = shown(self.args).choice(usual_top(self.args.reporting.format));
         let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
         self.output.write(&report)
     }

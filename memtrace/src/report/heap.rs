@@ -1,8 +1,26 @@
 //! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
 use serde::{Deserialize, Serialize};
 
+use super::{Document, Format, folded, text};
+
 /// Names the document's version.
 pub const SCHEMA: &str = "memtrace.heap.v1";
+
+impl Document for HeapReport {
+    const FORMATS: &'static [Format<Self>] = &[
+        Format {
+            name: "text",
+            extension: "txt",
+            render: text::render,
+        },
+        Format::JSON,
+        Format {
+            name: "folded",
+            extension: "folded",
+            render: |report, _, out| folded::render(report, out),
+        },
+    ];
+}
 
 /// Outstanding allocations of one or more processes. Sizes in bytes, times in
 /// nanoseconds.

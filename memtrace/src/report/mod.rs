@@ -1,6 +1,7 @@
 //! Reports: one model for each document of the interface, and renderers over
 //! it. No I/O but the writer that is handed in, no clock.
 pub mod assemble;
+pub mod findings;
 pub mod folded;
 mod frames;
 pub mod heap;
@@ -16,40 +17,35 @@ mod words;
 
 pub use style::Style;
 
-use heap::HeapReport;
 use std::io::{self, Write};
 
-/// A way to write a heap report.
-#[derive(Clone, Copy, Debug)]
-pub struct Format {
+/// A document of the interface, and the ways to write it.
+pub trait Document: Sized + 'static {
+    /// All formats; the first is the default.
+    const FORMATS: &'static [Format<Self>];
+
+    /// The format of that name.
+    fn format(name: &str) -> Option<&'static Format<Self>> {
+        Self::FORMATS.iter().find(|format| format.name == name)
+    }
+}
+
+/// A way to write a document.
+#[derive(Debug)]
+pub struct Format<D> {
     /// As `--format` takes it.
     pub name: &'static str,
     /// Of a file, without the dot.
     pub extension: &'static str,
     /// Writes the whole document.
-    pub render: fn(&HeapReport, &Style, &mut dyn Write) -> io::Result<()>,
+    pub render: fn(&D, &Style, &mut dyn Write) -> io::Result<()>,
 }
 
-/// All formats; the first is the default.
-pub const FORMATS: &[Format] = &[
-    Format {
-        name: "text",
-        extension: "txt",
-        render: text::render,
-    },
-    Format {
+impl<D: serde::Serialize> Format<D> {
+    /// The document itself, for programs.
+    pub const JSON: Self = Self {
         name: "json",
         extension: "json",
-        render: |report, _, out| json::render(report, out),
-    },
-    Format {
-        name: "folded",
-        extension: "folded",
-        render: |report, _, out| folded::render(report, out),
-    },
-];
-
-/// The format of that name.
-pub fn format(name: &str) -> Option<&'static Format> {
-    FORMATS.iter().find(|format| format.name == name)
+        render: |document, _, out| json::render(document, out),
+    };
 }

@@ -8,7 +8,7 @@ const SECOND: u64 = 1_000_000_000;
 
 pub(super) fn written(format: &str, report: &HeapReport, style: &Style) -> String {
     let mut out = Vec::new();
-    (super::format(format).unwrap().render)(report, style, &mut out).unwrap();
+    (HeapReport::format(format).unwrap().render)(report, style, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -202,11 +202,14 @@ fn json_has_the_keys_of_the_contract() {
 
 #[test]
 fn formats_are_found_by_name() {
-    for known in FORMATS {
-        assert_eq!(format(known.name).unwrap().extension, known.extension);
+    for known in HeapReport::FORMATS {
+        assert_eq!(
+            HeapReport::format(known.name).unwrap().extension,
+            known.extension
+        );
         assert!(!written(known.name, &leak(), &Style::terminal(80)).is_empty());
     }
-    assert!(format("pdf").is_none());
+    assert!(HeapReport::format("pdf").is_none());
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn json_of_the_contract_alone_is_read() {
     process.remove("allocators");
     let report: HeapReport = serde_json::from_value(value).unwrap();
     assert_eq!(report.stacks, leak().stacks);
-    for format in FORMATS {
+    for format in HeapReport::FORMATS {
         assert!(!written(format.name, &report, &Style::default()).is_empty());
     }
 }
