@@ -67,6 +67,9 @@ counters! {
     /// The ring buffer was getting full, and a stack was kept back to leave room
     /// for events; it is sent with its next event instead.
     StacksShed = 16, "stacks delayed: ring buffer filling up", false;
+    /// Return addresses that a return probe had replaced by its trampoline's,
+    /// and that were found in the kernel's list.
+    ReturnsRecovered = 18, "return addresses recovered from pending return probes", false;
     /// Blocks that were left out, by size or by sampling.
     LeftOut = 15, "blocks left out", false;
 }

@@ -27,6 +27,9 @@ pub enum CfaRule {
     /// A PLT stub: stack pointer + 8, + 8 more where the instruction pointer
     /// modulo 16 is `cfa_words` or more (here a number of bytes).
     Plt = 6,
+    /// As [`Self::Unknown`], in code that is known not to keep frame pointers:
+    /// the walk goes on by what is in the register, and is marked as cut.
+    Stray = 7,
 }
 
 /// One row: the rule that holds from `pc` to the next row's `pc`. 8 bytes.
@@ -45,6 +48,44 @@ pub struct UnwindRow {
     pub fp_words_below_cfa: i8,
     /// A [`CfaRule`].
     pub rule: u8,
+}
+
+/// How stacks are walked: `--unwind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Method {
+    /// By tables, and by frame pointers where there is no rule.
+    Auto = 0,
+    /// By frame pointers alone. A zero in place of one ends the stack, as the
+    /// ABI has it.
+    FramePointers = 1,
+    /// By tables alone: without a rule the stack is cut.
+    Tables = 2,
+    /// By the kernel's own walk (`bpf_get_stack`), for benchmarks.
+    Kernel = 3,
+    /// Not at all, for benchmarks.
+    Nothing = 4,
+}
+
+/// Where the kernel keeps the return addresses that return probes hide: each
+/// a byte offset in a structure, from its BTF.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct HiddenReturns {
+    /// 1 if the rest is known.
+    pub known: u32,
+    /// `task_struct.utask`, a pointer.
+    pub utask: u32,
+    /// `uprobe_task.return_instances`, a pointer to the innermost.
+    pub return_instances: u32,
+    /// `return_instance.stack`: address of the hidden one.
+    pub stack: u32,
+    /// `return_instance.orig_ret_vaddr`: the hidden one.
+    pub original: u32,
+    /// `return_instance.next`, a pointer to the one around it.
+    pub next: u32,
 }
 
 /// Rows in one element of the kernel's table: 4 KiB a map update.
@@ -71,9 +112,13 @@ pub struct Mapping {
     pub bias: u64,
     /// The module's first chunk.
     pub first_chunk: u32,
-    /// The module's number of chunks; 0: no table, use frame pointers.
+    /// The module's number of chunks; 0: no table, use frame pointers;
+    /// [`STRAY`]: no table, and no frame pointers either.
     pub chunks: u32,
 }
+
+/// In place of a number of chunks: see [`CfaRule::Stray`].
+pub const STRAY: u32 = u32::MAX;
 
 /// Where a process's [`Mapping`]s are in the table of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

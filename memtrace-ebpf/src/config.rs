@@ -1,6 +1,7 @@
 //! What user space sets before loading: constants to the verifier, so that
 //! code that is switched off costs nothing.
 use aya_ebpf::Global;
+use memtrace_common::unwind::{HiddenReturns, Method};
 
 /// Bytes waiting in the ring buffer from which the reader is woken. Below it
 /// the reader's timer collects them.
@@ -32,3 +33,28 @@ pub static MAX_SIZE: Global<u64> = Global::new(u64::MAX);
 /// Mean bytes between samples; 0: every block is taken in.
 #[unsafe(no_mangle)]
 pub static SAMPLE_BYTES: Global<u64> = Global::new(0);
+
+/// A [`Method`]: how stacks are walked.
+#[unsafe(no_mangle)]
+pub static UNWIND: Global<u8> = Global::new(Method::Auto as u8);
+
+/// Whether walks are remembered: 0 or 1.
+#[unsafe(no_mangle)]
+pub static REMEMBER: Global<u8> = Global::new(1);
+
+/// See [`HiddenReturns`].
+#[unsafe(no_mangle)]
+pub static HIDDEN_RETURNS: Global<HiddenReturns> = Global::new(HiddenReturns {
+    known: 0,
+    utask: 0,
+    return_instances: 0,
+    stack: 0,
+    original: 0,
+    next: 0,
+});
+
+/// Whether stacks are walked this way: a constant to the verifier.
+#[inline(always)]
+pub fn unwinds_by(method: Method) -> bool {
+    UNWIND.load() == method as u8
+}

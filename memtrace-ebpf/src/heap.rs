@@ -9,10 +9,11 @@ use aya_ebpf::{
 use memtrace_common::{
     Cookie, Counter, EventKind,
     event::{Alloc, Free, FreeFlags, ReallocBegin, ReallocEnd},
+    unwind::Method,
 };
 
 use crate::{
-    admit,
+    admit, config,
     count::{count, count_enter, count_return},
     mapping,
     probe::{Registers, cookie, keep_kernel_stack, known_cookie},
@@ -167,8 +168,10 @@ fn call_return(ctx: RetProbeContext) -> u32 {
     };
     // Only where a block came of it. In one place, because the verifier
     // follows the walk anew from every place.
-    let stack = if address == 0 {
+    let stack = if address == 0 || config::unwinds_by(Method::Nothing) {
         0
+    } else if config::unwinds_by(Method::Kernel) {
+        stack::by_kernel(&ctx, thread)
     } else {
         stack::capture(thread)
     };

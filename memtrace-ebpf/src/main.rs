@@ -11,6 +11,7 @@ mod cache;
 mod config;
 mod count;
 mod heap;
+mod hidden;
 mod mapping;
 mod maps;
 mod probe;

@@ -4,7 +4,8 @@
 use core::mem::size_of;
 
 use aya_ebpf::{
-    bindings::pt_regs,
+    EbpfContext,
+    bindings::{BPF_F_USER_STACK, pt_regs},
     helpers::{
         bpf_get_current_pid_tgid, bpf_probe_read_user, generated, generated::bpf_ringbuf_output,
     },
@@ -19,7 +20,7 @@ use memtrace_common::{
 use crate::{
     cache, config,
     count::count,
-    maps,
+    hidden, maps,
     ring::{self, head, wake_up},
     thread::{self, Thread},
     unwind::{self, Registers, Step},
@@ -42,7 +43,7 @@ pub fn at_return(regs: *mut pt_regs, thread: &mut Thread, at_ret: bool) -> bool 
     if at_ret {
         // SAFETY: the helper checks the address.
         match unsafe { bpf_probe_read_user(sp as *const u64) } {
-            Ok(address) => ip = address,
+            Ok(address) => ip = hidden::true_return(sp, address).0,
             Err(_) => return false,
         }
         sp = sp.wrapping_add(8);
@@ -74,6 +75,7 @@ pub fn behind_system_call(regs: *mut pt_regs, thread: &mut Thread, probe: Cookie
         }
     };
     let sp = slot.wrapping_add(8);
+    let (ip, _) = hidden::true_return(slot, ip);
     thread.frame = Registers { ip, sp, fp };
     true
 }
@@ -91,8 +93,8 @@ pub fn capture(thread: &mut Thread) -> u64 {
         (u64::from(pid) << 32) | u64::from(mappings.generation),
         u64::from(mappings.first),
     );
-    let seed = mix(mix(mix(process, ip), sp), fp);
-    if let Some(hash) = cache::begin(thread, sp, seed) {
+    let seed = mix(mix(process, ip), sp);
+    if let Some(hash) = cache::begin(thread, sp, seed, fp) {
         return hash;
     }
     // Where it fails, the first step finds out.
@@ -100,13 +102,14 @@ pub fn capture(thread: &mut Thread) -> u64 {
     let mut depth = 0;
     let mut end = Step::Next;
     thread.guessed = 0;
+    thread.fp_slot = 0;
     thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
     while depth < MAX_FRAMES {
         let ip = unwind::current(thread).ip;
         thread.stack.frames[depth] = ip;
         thread.hash = mix(thread.hash, ip);
         depth += 1;
-        end = unwind::step(thread, &mappings);
+        end = unwind::step(thread, &mappings, depth);
         // The first is an address that the program is about to return to,
         // mapped or not.
         if thread.mapped != 0 || depth == 1 {
@@ -124,16 +127,7 @@ pub fn capture(thread: &mut Thread) -> u64 {
         Step::End if thread.guessed == 0 => 0,
         _ => StackFlags::TRUNCATED,
     };
-    // A cut stack is another stack than the same frames complete.
-    let hash = mix(hash, u64::from(flags));
-    let mut head = head(EventKind::Stack, 0);
-    head.flags = flags;
-    thread.stack.start = StackHead {
-        head,
-        hash,
-        depth: depth as u32,
-        reserved: 0,
-    };
+    begin_record(thread, hash, depth as u32, flags);
     let cut = match end {
         Step::End => None,
         Step::Next => Some(Counter::StacksTooDeep),
@@ -151,9 +145,48 @@ pub fn capture(thread: &mut Thread) -> u64 {
     let (hash, sent) = send_if_new(thread);
     // What could not be read may be there the next time.
     if sent && !matches!(end, Step::Unreadable) {
-        cache::remember(thread, seed, hash);
+        cache::remember(thread, seed, fp, hash);
     }
     hash
+}
+
+/// Takes the stack by the kernel's own walk, to measure what that costs.
+#[inline(always)]
+pub fn by_kernel(ctx: &impl EbpfContext, thread: &mut Thread) -> u64 {
+    // SAFETY: the frames have room for that many bytes.
+    let length = unsafe {
+        generated::bpf_get_stack(
+            ctx.as_ptr(),
+            (&raw mut thread.stack.frames).cast(),
+            (MAX_FRAMES * 8) as u32,
+            u64::from(BPF_F_USER_STACK),
+        )
+    };
+    let depth = (length.max(0) as usize / 8).min(MAX_FRAMES);
+    let mut hash = bpf_get_current_pid_tgid() >> 32;
+    for frame in 0..MAX_FRAMES {
+        if frame >= depth {
+            break;
+        }
+        hash = mix(hash, thread.stack.frames[frame]);
+    }
+    // By frame pointers: nobody knows whether it is whole.
+    begin_record(thread, hash, depth as u32, StackFlags::TRUNCATED);
+    send_if_new(thread).0
+}
+
+/// Puts the head of a stack's record together.
+#[inline(always)]
+fn begin_record(thread: &mut Thread, hash: u64, depth: u32, flags: u32) {
+    let mut head = head(EventKind::Stack, 0);
+    head.flags = flags;
+    thread.stack.start = StackHead {
+        head,
+        // A cut stack is another stack than the same frames complete.
+        hash: mix(hash, u64::from(flags)),
+        depth,
+        reserved: 0,
+    };
 }
 
 /// Sends the stack that was put together, unless it was before. Returns its
@@ -218,9 +251,7 @@ pub fn word(thread: &mut Thread, address: u64) -> Option<u64> {
         }
         offset = 0;
     }
-    let word = thread.window[(offset / 8) as usize & (STACK_WINDOW / 8 - 1)];
-    cache::note(thread, address, word);
-    Some(word)
+    Some(thread.window[(offset / 8) as usize & (STACK_WINDOW / 8 - 1)])
 }
 
 /// Moves the current thread's window to `address`; 0 if that failed.

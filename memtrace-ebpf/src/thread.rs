@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_log_ebpf::debug;
 use memtrace_common::{Cookie, Counter, event::StackRecord, limit::STACK_WINDOW};
 
-use crate::{cache::Path, count::count, maps, unwind::Registers};
+use crate::{cache::Path, count::count, hidden::may_be_trampoline, maps, unwind::Registers};
 
 /// What a call in flight was asked for.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ impl Call {
         let found = unsafe { bpf_probe_read_user(self.slot as *const u64) };
         let Ok(found) = found else { return false };
         if self.return_address == 0 {
-            return is_trampoline(found);
+            return may_be_trampoline(found);
         }
         // Where the slots are the same, it was called from the same place again
         // after an exception; or has ended in a jump to another function, which
@@ -80,6 +80,8 @@ pub struct Thread {
     pub unreadable: u64,
     /// The frame that a walk has reached.
     pub frame: Registers,
+    /// Where the frame's frame pointer was read; 0: it is in its register.
+    pub fp_slot: u64,
     /// Hash of the frames so far.
     pub hash: u64,
     /// Hash and number of the frames up to the last in mapped code.
@@ -224,12 +226,4 @@ impl Thread {
         }
         again
     }
-}
-
-/// Whether a return address is the kernel's return trampoline: the first byte
-/// of a page (`uprobe_get_trampoline_vaddr`), where no call instruction
-/// returns to in practice.
-#[inline(always)]
-fn is_trampoline(address: u64) -> bool {
-    address != 0 && address & 0xfff == 0
 }

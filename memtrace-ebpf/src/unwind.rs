@@ -1,10 +1,10 @@
 //! One step up the stack by unwind tables, or by the frame pointer where
 //! there is no rule.
 use memtrace_common::unwind::{
-    CfaRule, Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow,
+    CfaRule, Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
-use crate::{maps, stack::word, thread::Thread};
+use crate::{cache, config, hidden, maps, stack::word, thread::Thread};
 
 /// The registers of a frame, as far as walking needs them. `ip` is the
 /// address behind the call instruction.
@@ -60,12 +60,13 @@ pub fn mappings(pid: u32) -> ProcessMappings {
     }
 }
 
-/// Goes to the caller: from `thread.frame` to there.
+/// Goes to the caller: from `thread.frame`, which is the stack's frame number
+/// `depth`, to there.
 ///
 /// All rules come down to at most three reads, in three places: the verifier
 /// follows each place anew for each frame.
 #[inline(always)]
-pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
+pub fn step(thread: &mut Thread, mappings: &ProcessMappings, depth: usize) -> Step {
     let Registers { ip, sp, fp } = current(thread);
     // The instruction before the return address is the call: at the return
     // address itself another rule may already hold.
@@ -73,12 +74,17 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
-    if !mapped {
+    if !mapped || row.rule == CfaRule::Stray as u8 {
         thread.guessed = 1;
     }
     let offset = (i64::from(row.cfa_words) * 8) as u64;
     let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
 
+    let unknown = row.rule == CfaRule::Unknown as u8 || row.rule == CfaRule::Stray as u8;
+    let deref = row.rule == CfaRule::DerefFramePointer as u8;
+    if unknown || deref || row.rule == CfaRule::FramePointer as u8 {
+        cache::note_frame_pointer(thread, fp);
+    }
     let signal = row.rule == CfaRule::Signal as u8;
     let mut indirect = signal;
     // The canonical frame address, or, when `indirect`, where to read it (in
@@ -87,7 +93,7 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
         sp.wrapping_add(offset)
     } else if row.rule == CfaRule::FramePointer as u8 {
         fp.wrapping_add(offset)
-    } else if row.rule == CfaRule::DerefFramePointer as u8 {
+    } else if deref {
         indirect = true;
         fp.wrapping_add(offset)
     } else if signal {
@@ -96,22 +102,33 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
     } else if row.rule == CfaRule::End as u8 {
         return Step::End;
-    } else if fp == 0 {
+    } else if config::unwinds_by(Method::Tables) {
         return Step::NoRule;
+    } else if fp == 0 {
+        // In a register it may be any value that happens to be 0; on the stack
+        // it is how the outermost function ends the chain.
+        return if config::unwinds_by(Method::FramePointers) && depth > 1 {
+            Step::End
+        } else {
+            Step::NoRule
+        };
     } else {
         saved_fp = 16;
         fp.wrapping_add(16)
     };
     if indirect {
         match word(thread, cfa) {
-            Some(value) => cfa = value,
+            Some(value) => {
+                cache::note(thread, cfa, value);
+                cfa = value;
+            }
             None => return Step::Unreadable,
         }
     }
     let (mut fp_at, mut ip_at) = (cfa.wrapping_sub(saved_fp), cfa.wrapping_sub(8));
     // Functions that realign their stack save the caller's frame pointer
     // where theirs points to.
-    if row.rule == CfaRule::DerefFramePointer as u8 {
+    if deref {
         fp_at = fp;
     }
     if signal {
@@ -123,16 +140,26 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     let mut caller_fp = fp;
     if fp_at != cfa {
         match word(thread, fp_at) {
-            Some(value) => caller_fp = value,
+            Some(value) => {
+                caller_fp = value;
+                thread.fp_slot = fp_at;
+            }
             None => return Step::Unreadable,
         }
     }
     let Some(mut caller) = word(thread, ip_at) else {
         return Step::Unreadable;
     };
+    cache::note(thread, ip_at, caller);
     if caller < LOWEST_CODE {
         // Zero ends the stacks of threads.
         return if caller == 0 { Step::End } else { Step::NoRule };
+    }
+    let (returns_to, hidden) = hidden::true_return(ip_at, caller);
+    if hidden {
+        // The word on the stack does not say where to.
+        cache::forget(thread);
+        caller = returns_to;
     }
     // Where a signal struck, the instruction was not a call; one is added so
     // that whoever subtracts one finds it.
@@ -157,6 +184,9 @@ pub fn current(thread: &Thread) -> Registers {
 /// A packed row that says [`CfaRule::Unknown`].
 const UNKNOWN: u64 = 0;
 
+/// A packed row that says [`CfaRule::Stray`].
+const STRAY_ROW: u64 = (CfaRule::Stray as u64) << 56;
+
 /// No row: nothing executable is mapped at the address.
 const NO_CODE: u64 = u64::MAX;
 
@@ -174,6 +204,9 @@ pub extern "C" fn unwind_rule(first: u32, count: u32, address: u64) -> u64 {
     };
     if mapping.chunks == 0 {
         return UNKNOWN;
+    }
+    if mapping.chunks == STRAY {
+        return STRAY_ROW;
     }
     let pc = address.wrapping_sub(mapping.bias) as u32;
     let Some(chunk) = chunk(mapping.first_chunk, mapping.chunks, pc) else {

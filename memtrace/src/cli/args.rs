@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use memtrace_common::sampling::LARGEST_MEAN;
+use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
 use super::{report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
@@ -81,6 +81,14 @@ pub struct Args {
     /// Also trace the processes that they start, each from its first instruction
     #[arg(long)]
     pub children: bool,
+
+    /// How to walk stacks
+    #[arg(long, value_enum, default_value_t = Unwind::Auto)]
+    pub unwind: Unwind,
+
+    /// Walk every stack anew: for `cargo xtask bench`
+    #[arg(long, hide = true)]
+    pub no_walk_cache: bool,
 
     /// Leave mmap, munmap and mremap alone
     #[arg(long)]
@@ -164,6 +172,36 @@ impl Args {
                 format!("--min-size ({min} bytes) is larger than --max-size ({max} bytes): no block would count"),
             )),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Ways to walk stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Unwind {
+    /// By unwind tables (`.eh_frame`), and by frame pointers in code that has none
+    Auto,
+    /// By frame pointers alone: needs no tables, and is right only where all code keeps them
+    Fp,
+    /// By unwind tables alone: a stack ends, marked as cut, in code that has none
+    Dwarf,
+    /// By the kernel, by frame pointers: for `cargo xtask bench`
+    #[value(hide = true)]
+    Kernel,
+    /// Not at all: for `cargo xtask bench`
+    #[value(hide = true)]
+    None,
+}
+
+impl Unwind {
+    /// As the kernel side knows it.
+    pub fn method(self) -> Method {
+        match self {
+            Self::Auto => Method::Auto,
+            Self::Fp => Method::FramePointers,
+            Self::Dwarf => Method::Tables,
+            Self::Kernel => Method::Kernel,
+            Self::None => Method::Nothing,
         }
     }
 }

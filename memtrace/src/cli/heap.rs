@@ -65,6 +65,7 @@ fn recorder(args: &Args) -> anyhow::Result<Option<Recorder>> {
 fn options(args: &Args) -> session::Options {
     session::Options {
         proc_root: PathBuf::from("/proc"),
+        sys_root: PathBuf::from("/sys"),
         mappings: !args.no_mmap,
         ring_bytes: args.buffer,
         admission: Admission {
@@ -72,6 +73,8 @@ fn options(args: &Args) -> session::Options {
             max_size: args.max_size.unwrap_or(u64::MAX),
             sample_bytes: args.sample_bytes,
         },
+        unwind: args.unwind.method(),
+        remember_walks: !args.no_walk_cache,
         allocator: (args.allocator.as_os_str() != "auto").then(|| args.allocator.clone()),
         log_level: if args.reporting.verbose >= 2 {
             aya_log::Level::Debug as u8

@@ -227,7 +227,7 @@ impl Image {
 
     /// Calls `visit` with name, virtual address and size of every function
     /// defined in `.dynsym` and `.symtab`.
-    fn each_symbol(&self, mut visit: impl FnMut(&[u8], u64, u64)) {
+    pub(super) fn each_symbol(&self, mut visit: impl FnMut(&[u8], u64, u64)) {
         self.each_entry(|name, symbol| {
             let vaddr = symbol.st_value(ENDIAN);
             let defined = symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF;

@@ -3,6 +3,7 @@
 //! ([`flow`]), and how to walk a
 //! stack through it ([`unwind`], [`walk()`]).
 pub mod flow;
+pub mod frame_pointer;
 mod header;
 pub mod image;
 pub mod layout;

@@ -1,4 +1,6 @@
 //! All that differs between kernels.
+pub mod btf;
+pub mod layout;
 pub mod uprobe;
 
 use std::io;

@@ -8,7 +8,10 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProbeKind, Program, ProgramError, UProbe},
 };
-use memtrace_common::cookie::ProcessAddress;
+use memtrace_common::{
+    cookie::ProcessAddress,
+    unwind::{HiddenReturns, Method},
+};
 use thiserror::Error;
 
 use crate::sampling;
@@ -39,6 +42,17 @@ pub struct Admission {
     pub max_size: u64,
     /// Mean bytes between samples; 0: all.
     pub sample_bytes: u64,
+}
+
+/// How stacks are walked.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwinding {
+    /// By what.
+    pub method: Method,
+    /// Whether walks are remembered.
+    pub remember: bool,
+    /// Where return addresses are that return probes hide.
+    pub hidden: HiddenReturns,
 }
 
 impl Admission {
@@ -135,6 +149,7 @@ impl Programs {
     pub fn load(
         sizes: Sizes,
         admission: Admission,
+        unwinding: Unwinding,
         log_level: u8,
         multi: bool,
     ) -> Result<Self, LoadError> {
@@ -150,6 +165,9 @@ impl Programs {
             .override_global("MIN_SIZE", &admission.min_size, true)
             .override_global("MAX_SIZE", &admission.max_size, true)
             .override_global("SAMPLE_BYTES", &admission.sample_bytes, true)
+            .override_global("UNWIND", &(unwinding.method as u8), true)
+            .override_global("REMEMBER", &u8::from(unwinding.remember), true)
+            .override_global("HIDDEN_RETURNS", &Wire(unwinding.hidden), true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .map_err(why_not_loaded)?;

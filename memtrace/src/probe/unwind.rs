@@ -1,15 +1,20 @@
 //! Hands unwind tables and processes' mappings to the kernel side.
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError};
-use memtrace_common::unwind::{Mapping, ProcessMappings, ROWS_PER_CHUNK, RowChunk, UnwindRow};
+use memtrace_common::unwind::{
+    Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
+};
 
 use super::{
     object::{LoadError, Programs},
     pod::Wire,
 };
 use crate::{
-    elf::UnwindTable,
+    elf::{UnwindTable, frame_pointer::keeps_frame_pointers},
     process::{Module, ModuleId, Modules, modules::MappedModule},
 };
 
@@ -18,44 +23,113 @@ pub struct Tables {
     rows: Array<MapData, Wire<RowChunk>>,
     mappings: Array<MapData, Wire<Mapping>>,
     processes: BpfHashMap<MapData, u32, Wire<ProcessMappings>>,
-    /// First chunk and number of chunks of each module in the kernel.
-    loaded: HashMap<ModuleId, (u32, u32)>,
+    /// First chunk and number of chunks of each table in the kernel.
+    loaded: HashMap<Identity, (u32, u32)>,
     next_chunk: u32,
     /// Index of the first mapping of each process, and how many it has.
     places: HashMap<u32, (u32, u32)>,
 }
 
-/// Unwind tables by module.
-pub type ModuleTables = HashMap<ModuleId, UnwindTable>;
+/// What has one table: a build id and, since some builds give theirs to many
+/// files, the file's size; or one file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    Build(String, u64),
+    File(ModuleId),
+}
+
+impl Identity {
+    fn of(module: &Module) -> Self {
+        match &module.build_id {
+            Some(id) => Self::Build(id.clone(), module.file_size()),
+            None => Self::File(module.id),
+        }
+    }
+}
+
+/// How to unwind through a module's code.
+enum Means {
+    Table(UnwindTable),
+    /// No table.
+    FramePointers,
+    /// No table, and code that keeps no frame pointers.
+    Nothing,
+}
+
+/// Means of unwinding by module.
+#[derive(Default)]
+pub struct ModuleTables(HashMap<Identity, Means>);
 
 /// Room for modules that are loaded later: two million rows, 16 MiB.
 const SPARE_CHUNKS: usize = 4096;
 
-/// Builds the tables of all modules that have one.
-pub fn build<'a>(modules: impl Iterator<Item = &'a Module>) -> ModuleTables {
-    let mut tables = ModuleTables::new();
-    for module in modules {
-        let Ok(image) = &module.image else { continue };
-        match UnwindTable::build(image) {
-            Ok(table) => {
-                tables.insert(module.id, table);
-            }
-            Err(error) => log::debug!(
-                "{}: no unwind table, using frame pointers: {error}",
-                module.path.display()
-            ),
-        }
+/// Finds the means for all modules, on as many threads as there are
+/// processors.
+pub fn build<'a>(method: Method, modules: impl Iterator<Item = &'a Module>) -> ModuleTables {
+    let mut wanted: HashMap<Identity, &Module> = HashMap::new();
+    if matches!(method, Method::Auto | Method::Tables) {
+        wanted.extend(modules.map(|module| (Identity::of(module), module)));
     }
-    tables
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // The largest first, so that none of them is left to the end.
+    let mut queue: Vec<_> = wanted.into_iter().collect();
+    queue.sort_by_key(|(_, module)| module.file_size());
+    let queue = Mutex::new(queue);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some((identity, module)) = next else {
+                return done;
+            };
+            done.push((identity, means(module)));
+        }
+    };
+    let found = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for other in others {
+            found.extend(other.join().unwrap_or_default());
+        }
+        found
+    });
+    ModuleTables(found.into_iter().collect())
 }
 
-/// Chunks that these tables need, with room for more.
-pub fn chunks_for(tables: &ModuleTables) -> u32 {
-    let needed: usize = tables
-        .values()
-        .map(|table| table.rows.len().div_ceil(ROWS_PER_CHUNK))
-        .sum();
-    u32::try_from(needed + SPARE_CHUNKS).unwrap_or(u32::MAX)
+fn means(module: &Module) -> Means {
+    let Ok(image) = &module.image else {
+        return Means::FramePointers;
+    };
+    let error = match UnwindTable::build(image) {
+        Ok(table) => return Means::Table(table),
+        Err(error) => error,
+    };
+    let kept = keeps_frame_pointers(image);
+    log::debug!(
+        "{}: no unwind table ({error}), {}",
+        module.path.display(),
+        match kept {
+            Some(true) => "and its code keeps frame pointers: using these",
+            Some(false) => "and its code keeps no frame pointers: stacks through it are cut",
+            None => "using frame pointers",
+        }
+    );
+    if kept == Some(false) {
+        Means::Nothing
+    } else {
+        Means::FramePointers
+    }
+}
+
+impl ModuleTables {
+    /// Chunks that these tables need, with room for more.
+    pub fn chunks(&self) -> u32 {
+        let needed = self.0.values().map(|means| match means {
+            Means::Table(table) => table.rows.len().div_ceil(ROWS_PER_CHUNK),
+            Means::FramePointers | Means::Nothing => 0,
+        });
+        u32::try_from(needed.sum::<usize>() + SPARE_CHUNKS).unwrap_or(u32::MAX)
+    }
 }
 
 impl Tables {
@@ -71,27 +145,34 @@ impl Tables {
         })
     }
 
-    /// Whether a module's table is there already.
-    pub fn has(&self, id: ModuleId) -> bool {
-        self.loaded.contains_key(&id)
+    /// Whether it is known how to unwind through a module.
+    pub fn has(&self, module: &Module) -> bool {
+        self.loaded.contains_key(&Identity::of(module))
     }
 
     /// Hands tables over that the kernel does not have yet.
     pub fn load(&mut self, tables: &ModuleTables) {
-        for (id, table) in tables {
-            if !self.loaded.contains_key(id)
-                && let Err(error) = self.load_one(*id, table)
-            {
-                log::warn!(
-                    "no room for the unwind table of a module, using frame pointers: {error}"
-                );
+        for (identity, means) in &tables.0 {
+            if self.loaded.contains_key(identity) {
+                continue;
             }
+            let place = match means {
+                Means::Table(table) => self.load_one(table).unwrap_or_else(|error| {
+                    log::warn!(
+                        "no room for the unwind table of a module: stacks through it are cut ({error})"
+                    );
+                    (0, STRAY)
+                }),
+                Means::FramePointers => (0, 0),
+                Means::Nothing => (0, STRAY),
+            };
+            self.loaded.insert(identity.clone(), place);
         }
     }
 
-    fn load_one(&mut self, id: ModuleId, table: &UnwindTable) -> Result<(), MapError> {
+    fn load_one(&mut self, table: &UnwindTable) -> Result<(u32, u32), MapError> {
         let Some(last) = table.rows.last() else {
-            return Ok(());
+            return Ok((0, 0));
         };
         let first = self.next_chunk;
         let mut next = first;
@@ -107,8 +188,7 @@ impl Tables {
             next += 1;
         }
         self.next_chunk = next;
-        self.loaded.insert(id, (first, next - first));
-        Ok(())
+        Ok((first, next - first))
     }
 
     /// Tells the kernel side what a process has mapped now. It is one of the
@@ -149,7 +229,7 @@ impl Tables {
     }
 
     fn mapping(&self, mapped: &MappedModule) -> Mapping {
-        let loaded = self.loaded.get(&mapped.module.id).copied();
+        let loaded = self.loaded.get(&Identity::of(&mapped.module)).copied();
         let (first_chunk, chunks) = loaded.unwrap_or((0, 0));
         Mapping {
             start: mapped.start,

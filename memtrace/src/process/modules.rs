@@ -64,6 +64,12 @@ impl Module {
         self.path == path || std::fs::metadata(path).is_ok_and(same)
     }
 
+    /// Bytes of the file; 0 where it is known from a capture alone.
+    pub fn file_size(&self) -> u64 {
+        let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
+        metadata.map_or(0, |metadata| metadata.len())
+    }
+
     /// Whether it is a library, as far as its name says.
     pub fn is_library(&self) -> bool {
         is_library(&self.path)
@@ -187,6 +193,17 @@ impl ModuleCache {
         let mut anonymous = Vec::new();
         for map in maps.into_iter().filter(|map| map.executable) {
             let (start, end) = (map.start, map.end);
+            if map.is_vdso()
+                && let Some(module) = self.vdso(proc_root, pid, &map)
+            {
+                mapped.push(MappedModule {
+                    start,
+                    end,
+                    bias: start,
+                    module,
+                });
+                continue;
+            }
             if !map.is_file() {
                 // The kernel's own for uprobes holds return trampolines, which
                 // no stack should lead through.
@@ -230,6 +247,20 @@ impl ModuleCache {
         Ok(Modules { mapped, anonymous })
     }
 
+    /// The code that the kernel maps into every process: an ELF file that is
+    /// only in memory. Copied once; `None` where it cannot be read.
+    fn vdso(&mut self, proc_root: &Path, pid: u32, map: &read::Map) -> Option<Arc<Module>> {
+        let key = (read::VDSO.to_owned(), 0);
+        let known = self.by_file.get(&key).copied();
+        let id = known.unwrap_or_else(|| {
+            let copied = read::vdso(proc_root, pid, map).ok();
+            let id = copied.map(|file| self.add(Path::new(read::VDSO), file));
+            self.by_file.insert(key, id);
+            id
+        })?;
+        Some(Arc::clone(self.get(id)))
+    }
+
     fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {
         let opened = candidates
             .iter()
@@ -241,6 +272,10 @@ impl ModuleCache {
             );
             return None;
         };
+        Some(self.add(path, file))
+    }
+
+    fn add(&mut self, path: &Path, file: File) -> ModuleId {
         let image = Image::open(&file);
         if let Err(error) = &image {
             log::debug!("{}: {error}", path.display());
@@ -257,7 +292,7 @@ impl ModuleCache {
             image,
             file: Some(file),
         }));
-        Some(id)
+        id
     }
 }
 

@@ -80,9 +80,9 @@ impl Session {
         }
         let new = modules
             .files()
-            .filter(|module| !self.tables.has(module.id))
+            .filter(|module| !self.tables.has(module))
             .map(|module| &**module);
-        let tables = unwind::build(new);
+        let tables = unwind::build(self.options.unwind, new);
         self.tables.load(&tables);
         let traced = &mut self.traced[index];
         if traced.process.modules.update(modules) {

@@ -8,7 +8,7 @@ mod traced;
 use std::{path::PathBuf, time::Duration};
 
 pub use error::SessionError;
-use memtrace_common::Counter;
+use memtrace_common::{Counter, unwind::Method};
 pub use recording::Recording;
 pub use traced::Traced;
 use traced::why_no_allocator;
@@ -20,7 +20,7 @@ use crate::{
     probe::{
         self, Attached, Programs, Wanted,
         counters::Counters,
-        object::{Admission, Sizes},
+        object::{Admission, Sizes, Unwinding},
         unwind::{self, Tables},
     },
     process::{Target, modules::ModuleCache},
@@ -33,12 +33,18 @@ use crate::{
 pub struct Options {
     /// Root of `/proc`.
     pub proc_root: PathBuf,
+    /// Root of `/sys`.
+    pub sys_root: PathBuf,
     /// Also mmap, munmap and mremap.
     pub mappings: bool,
     /// Size of the ring buffer, bytes; absent: by the machine's memory.
     pub ring_bytes: Option<u32>,
     /// Blocks that the kernel side takes in.
     pub admission: Admission,
+    /// How stacks are walked.
+    pub unwind: Method,
+    /// Whether walks are remembered.
+    pub remember_walks: bool,
     /// The file whose allocator is traced, and no other; absent: all known.
     pub allocator: Option<PathBuf>,
     /// How much the kernel side says through aya-log; 0: nothing.
@@ -92,7 +98,7 @@ impl Session {
             let modules = cache.read(&options.proc_root, *pid)?;
             traced.push(Traced::new(target, None, modules));
         }
-        let unwind_tables = unwind::build(cache.iter().map(|module| &**module));
+        let unwind_tables = unwind::build(options.unwind, cache.iter().map(|module| &**module));
         let ring_bytes = match options.ring_bytes {
             Some(bytes) => bytes,
             None => {
@@ -104,11 +110,16 @@ impl Session {
         };
         let sizes = Sizes {
             ring_bytes,
-            row_chunks: unwind::chunks_for(&unwind_tables),
+            row_chunks: unwind_tables.chunks(),
         };
         let mut programs = Programs::load(
             sizes,
             options.admission,
+            Unwinding {
+                method: options.unwind,
+                remember: options.remember_walks,
+                hidden: kernel::layout::hidden_returns(&options.sys_root),
+            },
             options.log_level,
             kernel::filters_multi_by_process(),
         )?;

@@ -1,6 +1,7 @@
-//! `cargo xtask bench`: what memtrace costs a program that does nothing but
+//! `cargo xtask bench pairs`: what memtrace costs a program that does nothing but
 //! allocate. Untraced and traced runs alternate, so that both see the same
 //! machine; the report is the medians and their ratio, as JSON.
+use super::median;
 use crate::shell::{Guard, as_root, memtrace, run};
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 /// Measure what memtrace costs a malloc/free loop
 #[derive(clap::Args)]
-pub(crate) struct Bench {
+pub(super) struct PairLoop {
     /// Pairs of malloc and free in each thread
     #[arg(long, default_value_t = 1_000_000)]
     pairs: u64,
@@ -26,8 +27,8 @@ pub(crate) struct Bench {
     attach_ms: u64,
 }
 
-impl Bench {
-    pub(crate) fn run(&self, root: &Path) -> Result<()> {
+impl PairLoop {
+    pub(super) fn run(&self, root: &Path) -> Result<()> {
         ensure!(self.runs > 0, "at least one run");
         crate::run::build(root)?;
         let folder = tempfile::tempdir()?;
@@ -96,30 +97,5 @@ impl Bench {
         let early = tracer.0.try_wait()?;
         ensure!(early.is_none(), "memtrace ended before the program began");
         Ok(tracer)
-    }
-}
-
-/// The middle one, or the mean of the two in the middle; 0 of nothing.
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let (Some(low), Some(high)) = (
-        values.get(values.len().saturating_sub(1) / 2),
-        values.get(values.len() / 2),
-    ) else {
-        return 0.0;
-    };
-    f64::midpoint(*low, *high)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    #[expect(clippy::float_cmp, reason = "these are exact")]
-    fn takes_the_middle() {
-        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&mut []), 0.0);
     }
 }

@@ -1,0 +1,142 @@
+//! Real programs under a load that can be asked for again and again.
+use crate::shell::{Guard, find, run};
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A running program, and one round of work for it.
+pub(super) struct Target {
+    child: Guard,
+    work: Work,
+}
+
+enum Work {
+    /// A request on standard input, answered by a line `done`.
+    Ask {
+        request: String,
+        answers: BufReader<ChildStdout>,
+    },
+    /// A run of redis-benchmark.
+    Redis { port: String, pipeline: u32 },
+}
+
+/// Requests in one round of each of redis-benchmark's tests.
+const REQUESTS: u32 = 60_000;
+
+impl Target {
+    /// `tests/programs/walks.cpp`, asked for `shape`, `depth` and a number of
+    /// pairs.
+    pub(super) fn walks(root: &Path, folder: &Path, request: &str) -> Result<Self> {
+        let program = folder.join("walks");
+        if !program.exists() {
+            run(Command::new("c++")
+                .args(["-O2", "-g", "-fno-optimize-sibling-calls", "-o"])
+                .args([&program, &root.join("tests/programs/walks.cpp")]))?;
+        }
+        Self::asking(Command::new(program), format!("{request}\n"))
+    }
+
+    /// sqlite3 with a table in memory that is filled, indexed and searched.
+    pub(super) fn sqlite() -> Result<Self> {
+        let request = "DROP TABLE IF EXISTS t;\n\
+            CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT, c REAL);\n\
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)\n\
+            INSERT INTO t SELECT i, hex(randomblob(20)), i * 1.5 FROM n;\n\
+            CREATE INDEX u ON t(b);\n\
+            SELECT count(*) FROM (SELECT group_concat(b, '-') FROM t GROUP BY a % 2000);\n\
+            SELECT count(*) FROM t WHERE upper(b) LIKE '%A1%';\n\
+            .print done\n";
+        let mut command = Command::new("sqlite3");
+        command.arg(":memory:");
+        Self::asking(command, request.to_owned())
+    }
+
+    fn asking(mut command: Command, request: String) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = Guard(
+            command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .with_context(|| format!("cannot run {name}"))?,
+        );
+        let answers = child.0.stdout.take().context("it has an output")?;
+        let answers = BufReader::new(answers);
+        Ok(Self {
+            child,
+            work: Work::Ask { request, answers },
+        })
+    }
+
+    /// redis-server on a free port of the loopback interface.
+    pub(super) fn redis(folder: &Path, pipeline: u32) -> Result<Self> {
+        for program in ["redis-server", "redis-benchmark"] {
+            ensure!(find(program).is_some(), "{program} is not installed");
+        }
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = free.local_addr()?;
+        drop(free);
+        let port = address.port().to_string();
+        let child = Guard(
+            Command::new("redis-server")
+                .args(["--port", &port, "--bind", "127.0.0.1"])
+                .args(["--save", "", "--appendonly", "no", "--dir"])
+                .arg(folder)
+                .stdout(Stdio::null())
+                .spawn()?,
+        );
+        while TcpStream::connect(address).is_err() {
+            sleep(Duration::from_millis(20));
+        }
+        Ok(Self {
+            child,
+            work: Work::Redis { port, pipeline },
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// One round. Returns the processor time that it took, nanoseconds of all
+    /// threads: unlike time on the clock it holds on a busy machine.
+    pub(super) fn round(&mut self) -> Result<f64> {
+        let before = processor_ns(self.pid())?;
+        match &mut self.work {
+            Work::Ask { request, answers } => {
+                let input = self.child.0.stdin.as_mut().context("it has an input")?;
+                input.write_all(request.as_bytes())?;
+                let mut line = String::new();
+                while line.trim() != "done" {
+                    line.clear();
+                    ensure!(answers.read_line(&mut line)? > 0, "the program has ended");
+                }
+            }
+            Work::Redis { port, pipeline } => {
+                run(Command::new("redis-benchmark")
+                    .args(["-h", "127.0.0.1", "-p", port, "-t", "set,get,lpush"])
+                    .args(["-r", "1000", "-d", "64", "-q"])
+                    .args(["-n", &REQUESTS.to_string(), "-P", &pipeline.to_string()])
+                    .stdout(Stdio::null()))?;
+            }
+        }
+        Ok(processor_ns(self.pid())? - before)
+    }
+}
+
+/// Processor time of all threads so far (`schedstat`, proc(5): the first
+/// number).
+fn processor_ns(pid: u32) -> Result<f64> {
+    let mut sum = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let first = text.split_ascii_whitespace().next();
+        sum += first.context("schedstat is empty")?.parse::<f64>()?;
+    }
+    Ok(sum)
+}
