@@ -70,6 +70,10 @@ counters! {
     /// Return addresses that a return probe had replaced by its trampoline's,
     /// and that were found in the kernel's list.
     ReturnsRecovered = 18, "return addresses recovered from pending return probes", false;
+    /// Frames of stacks that were not remembered.
+    FramesWalked = 19, "frames walked", false;
+    /// Of these, frames of the thread's last walk that needed no table.
+    FramesFollowed = 20, "frames of the last walk among them", false;
     /// Blocks that were left out, by size or by sampling.
     LeftOut = 15, "blocks left out", false;
 }

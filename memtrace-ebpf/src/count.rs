@@ -9,7 +9,7 @@ use crate::maps;
 /// Counts one occurrence.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    add_one(&maps::COUNTERS, counter as u32);
+    add(&maps::COUNTERS, counter as u32, 1);
     if counter.is_loss()
         && let Some(last) = maps::LAST_LOSS.get_ptr_mut(0)
     {
@@ -21,20 +21,26 @@ pub fn count(counter: Counter) {
     }
 }
 
+/// Counts many at once, of what is no loss.
+#[inline(always)]
+pub fn count_by(counter: Counter, number: u64) {
+    add(&maps::COUNTERS, counter as u32, number);
+}
+
 /// Counts a call of the function with this number, under whichever name.
 #[inline(always)]
 pub fn count_enter(function: u16) {
-    add_one(&maps::CALLS, u32::from(function & 0x7f) * 2);
+    add(&maps::CALLS, u32::from(function & 0x7f) * 2, 1);
 }
 
 /// Counts a return of the function with this number, under whichever name.
 #[inline(always)]
 pub fn count_return(function: u16) {
-    add_one(&maps::CALLS, u32::from(function & 0x7f) * 2 + 1);
+    add(&maps::CALLS, u32::from(function & 0x7f) * 2 + 1, 1);
 }
 
 #[inline(always)]
-fn add_one(array: &PerCpuArray<u64>, index: u32) {
+fn add(array: &PerCpuArray<u64>, index: u32, number: u64) {
     if let Some(slot) = array.get_ptr_mut(index) {
         // Atomic although the array is per CPU: since 5.15 or so uprobe
         // programs can be preempted by others on the same CPU. In assembly,
@@ -42,7 +48,7 @@ fn add_one(array: &PerCpuArray<u64>, index: u32) {
         // SAFETY: the map's own memory, aligned to 8, never freed while the
         // program runs; no register is changed.
         unsafe {
-            asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1u64, options(nostack));
+            asm!("lock *(u64 *)({slot} + 0) += {number}", slot = in(reg) slot, number = in(reg) number, options(nostack));
         }
     }
 }

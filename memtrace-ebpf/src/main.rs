@@ -19,6 +19,7 @@ mod process;
 mod ring;
 mod stack;
 mod thread;
+mod trail;
 mod unwind;
 
 // The verifier only loads programs that call GPL-only helpers

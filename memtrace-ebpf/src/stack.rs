@@ -23,6 +23,7 @@ use crate::{
     hidden, maps,
     ring::{self, head, wake_up},
     thread::{self, Thread},
+    trail,
     unwind::{self, Registers, Step},
 };
 
@@ -97,42 +98,37 @@ pub fn capture(thread: &mut Thread) -> u64 {
     if let Some(hash) = cache::begin(thread, sp, seed, fp) {
         return hash;
     }
-    // Where it fails, the first step finds out.
-    let _ = fill(thread, sp);
-    let mut depth = 0;
-    let mut end = Step::Next;
+    trail::begin(thread, process);
     thread.guessed = 0;
     thread.fp_slot = 0;
+    thread.depth = 0;
     thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
-    while depth < MAX_FRAMES {
-        let ip = unwind::current(thread).ip;
-        thread.stack.frames[depth] = ip;
-        thread.hash = mix(thread.hash, ip);
-        depth += 1;
-        end = unwind::step(thread, &mappings, depth);
-        // The first is an address that the program is about to return to,
-        // mapped or not.
-        if thread.mapped != 0 || depth == 1 {
-            thread.known = (thread.hash, depth as u64);
-        }
-        if !matches!(end, Step::Next) {
+    thread.mappings = mappings;
+    push(thread);
+    for _ in 0..MAX_FRAMES / PART {
+        if stack_walk_part() != Step::Next as u64 {
             break;
         }
+    }
+    let end = thread.end;
+    let whole = end == Step::End as u64 && thread.guessed == 0;
+    if config::REMEMBER.load() != 0 {
+        trail::trail_keep(u32::from(whole));
     }
     // In code that is not known to be mapped (a library that has just been
     // loaded, or no code at all) a frame pointer may lead on, or astray. Where
     // it does not lead back to known code, that part is left out.
     let (hash, depth) = thread.known;
-    let flags = match end {
-        Step::End if thread.guessed == 0 => 0,
-        _ => StackFlags::TRUNCATED,
-    };
+    let flags = if whole { 0 } else { StackFlags::TRUNCATED };
     begin_record(thread, hash, depth as u32, flags);
+    const NEXT: u64 = Step::Next as u64;
+    const UNREADABLE: u64 = Step::Unreadable as u64;
+    const NO_RULE: u64 = Step::NoRule as u64;
     let cut = match end {
-        Step::End => None,
-        Step::Next => Some(Counter::StacksTooDeep),
-        Step::Unreadable => Some(Counter::StacksUnreadable),
-        Step::NoRule => Some(Counter::StacksNoRule),
+        NEXT => Some(Counter::StacksTooDeep),
+        UNREADABLE => Some(Counter::StacksUnreadable),
+        NO_RULE => Some(Counter::StacksNoRule),
+        _ => None,
     };
     if let Some(reason) = cut {
         count(reason);
@@ -144,10 +140,57 @@ pub fn capture(thread: &mut Thread) -> u64 {
     }
     let (hash, sent) = send_if_new(thread);
     // What could not be read may be there the next time.
-    if sent && !matches!(end, Step::Unreadable) {
+    if sent && end != UNREADABLE {
         cache::remember(thread, seed, fp, hash);
     }
     hash
+}
+
+/// Frames that [`stack_walk_part`] takes in: the verifier follows so many, and
+/// each part costs a look for the thread.
+const PART: usize = 8;
+
+/// Walks on, a few frames. Returns how the last [`Step`] ended.
+///
+/// Of global linkage and without arguments, so that the verifier checks it once:
+/// a walk of 128 frames in one piece is beyond its limit.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn stack_walk_part() -> u64 {
+    let Some(thread) = thread::find() else {
+        return Step::Unreadable as u64;
+    };
+    let mut end = Step::Next as u64;
+    for _ in 0..PART {
+        if trail::is_known(thread) && trail::trail_follow() == trail::COMPLETE {
+            thread.known = (thread.hash, u64::from(thread.depth));
+            end = Step::End as u64;
+            break;
+        }
+        end = unwind::step(thread) as u64;
+        // The first is an address that the program is about to return to,
+        // mapped or not.
+        if thread.mapped != 0 || thread.depth == 1 {
+            thread.known = (thread.hash, u64::from(thread.depth));
+        }
+        if end != Step::Next as u64 || thread.depth as usize >= MAX_FRAMES {
+            break;
+        }
+        push(thread);
+    }
+    thread.end = end;
+    end
+}
+
+/// Adds the frame that the walk has reached to the stack.
+#[inline(always)]
+fn push(thread: &mut Thread) {
+    let ip = unwind::current(thread).ip;
+    trail::note(thread);
+    let depth = thread.depth as usize;
+    thread.stack.frames[depth & (MAX_FRAMES - 1)] = ip;
+    thread.hash = mix(thread.hash, ip);
+    thread.depth = depth as u32 + 1;
 }
 
 /// Takes the stack by the kernel's own walk, to measure what that costs.
@@ -267,16 +310,18 @@ pub extern "C" fn stack_refill(address: u64) -> u64 {
     }
 }
 
-/// Copies the stack from `address` on: as much as the window holds, or up to
-/// where memory ends.
+/// Copies the stack from `address` on, [`STACK_COPY`] bytes or up to where
+/// memory ends.
 #[inline(always)]
 fn fill(thread: &mut Thread, address: u64) -> bool {
+    fill_with(thread, address, STACK_COPY)
+}
+
+/// Copies so many bytes of the stack from `address` on, or as many as there are.
+#[inline(always)]
+pub fn fill_with(thread: &mut Thread, address: u64, wanted: u64) -> bool {
     let known = thread.unreadable.wrapping_sub(address);
-    let wanted = if known < STACK_COPY {
-        known
-    } else {
-        STACK_COPY
-    };
+    let wanted = if known < wanted { known } else { wanted };
     if copy(thread, address, wanted) {
         return true;
     }
@@ -291,7 +336,7 @@ fn fill(thread: &mut Thread, address: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn copy(thread: &mut Thread, address: u64, length: u64) -> bool {
+fn copy(thread: &mut Thread, address: u64, length: u64) -> bool {
     let length = length & !7;
     if length == 0 || length > STACK_WINDOW as u64 {
         return false;

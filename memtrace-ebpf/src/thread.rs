@@ -7,9 +7,11 @@
 //! where its return address lies on the stack.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_log_ebpf::debug;
-use memtrace_common::{Cookie, Counter, event::StackRecord, limit::STACK_WINDOW};
+use memtrace_common::{
+    Cookie, Counter, event::StackRecord, limit::STACK_WINDOW, unwind::ProcessMappings,
+};
 
-use crate::{cache::Path, count::count, hidden::may_be_trampoline, maps, unwind::Registers};
+use crate::{cache::Path, count::count, hidden::may_be_trampoline, maps, trail::Trail, unwind::Registers};
 
 /// What a call in flight was asked for.
 #[derive(Clone, Copy)]
@@ -82,6 +84,13 @@ pub struct Thread {
     pub frame: Registers,
     /// Where the frame's frame pointer was read; 0: it is in its register.
     pub fp_slot: u64,
+    /// Of the process; see [`crate::unwind::mappings`].
+    pub mappings: ProcessMappings,
+    /// How the last [`crate::unwind::Step`] ended.
+    pub end: u64,
+    /// Number of frames so far.
+    pub depth: u32,
+    reserved: u32,
     /// Hash of the frames so far.
     pub hash: u64,
     /// Hash and number of the frames up to the last in mapped code.
@@ -92,6 +101,8 @@ pub struct Thread {
     pub guessed: u32,
     /// What the walk has read.
     pub path: Path,
+    /// The last walk.
+    pub trail: Trail,
     /// Where the copy in `window` is from.
     pub window_start: u64,
     /// Valid bytes of `window`.

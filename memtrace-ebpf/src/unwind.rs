@@ -4,7 +4,7 @@ use memtrace_common::unwind::{
     CfaRule, Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
-use crate::{cache, config, hidden, maps, stack::word, thread::Thread};
+use crate::{cache, config, hidden, maps, stack::word, thread::Thread, trail};
 
 /// The registers of a frame, as far as walking needs them. `ip` is the
 /// address behind the call instruction.
@@ -18,6 +18,7 @@ pub struct Registers {
 
 /// How a step ended.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub enum Step {
     /// The registers are the caller's now.
     Next,
@@ -60,17 +61,18 @@ pub fn mappings(pid: u32) -> ProcessMappings {
     }
 }
 
-/// Goes to the caller: from `thread.frame`, which is the stack's frame number
-/// `depth`, to there.
+/// Goes to the caller: from `thread.frame` to there.
 ///
 /// All rules come down to at most three reads, in three places: the verifier
 /// follows each place anew for each frame.
 #[inline(always)]
-pub fn step(thread: &mut Thread, mappings: &ProcessMappings, depth: usize) -> Step {
+pub fn step(thread: &mut Thread) -> Step {
     let Registers { ip, sp, fp } = current(thread);
+    let depth = thread.depth as usize;
     // The instruction before the return address is the call: at the return
     // address itself another rule may already hold.
-    let packed = unwind_rule(mappings.first, mappings.count, ip.wrapping_sub(1));
+    let ProcessMappings { first, count, .. } = thread.mappings;
+    let packed = unwind_rule(first, count, ip.wrapping_sub(1));
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
@@ -82,10 +84,12 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings, depth: usize) -> St
 
     let unknown = row.rule == CfaRule::Unknown as u8 || row.rule == CfaRule::Stray as u8;
     let deref = row.rule == CfaRule::DerefFramePointer as u8;
-    if unknown || deref || row.rule == CfaRule::FramePointer as u8 {
+    let asks_fp = unknown || deref || row.rule == CfaRule::FramePointer as u8;
+    if asks_fp {
         cache::note_frame_pointer(thread, fp);
     }
     let signal = row.rule == CfaRule::Signal as u8;
+    trail::note_step(thread, asks_fp, signal || deref || !mapped);
     let mut indirect = signal;
     // The canonical frame address, or, when `indirect`, where to read it (in
     // signal frames: the interrupted stack pointer).
@@ -152,6 +156,7 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings, depth: usize) -> St
     };
     cache::note(thread, ip_at, caller);
     if caller < LOWEST_CODE {
+        trail::note_step(thread, false, true);
         // Zero ends the stacks of threads.
         return if caller == 0 { Step::End } else { Step::NoRule };
     }
@@ -159,6 +164,7 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings, depth: usize) -> St
     if hidden {
         // The word on the stack does not say where to.
         cache::forget(thread);
+        trail::note_step(thread, false, true);
         caller = returns_to;
     }
     // Where a signal struck, the instruction was not a call; one is added so

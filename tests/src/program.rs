@@ -88,6 +88,12 @@ const BUILDS: &[Build] = &[
         flags: OPTIMIZED,
     },
     Build {
+        program: "layered",
+        source: "layered.c",
+        compiler: "gcc",
+        flags: OPTIMIZED,
+    },
+    Build {
         program: "churn",
         source: "churn.c",
         compiler: "gcc",

@@ -44,8 +44,14 @@ const PROGRAMS: &[(&str, Start)] = &[
     ("loop, depth 100", |root, folder| {
         Target::walks(root, folder, "loop 100 100000")
     }),
-    ("C++ tree, depth 8", |root, folder| {
+    ("loop, depth 20, fp", |root, folder| {
+        Target::walks_with_frame_pointers(root, folder, "loop 20 100000")
+    }),
+    ("C++ tree", |root, folder| {
         Target::walks(root, folder, "tree 8 100000")
+    }),
+    ("C++ tree, fp", |root, folder| {
+        Target::walks_with_frame_pointers(root, folder, "tree 8 100000")
     }),
     ("sqlite3", |_, _| Target::sqlite()),
     ("redis-server -P 16", |_, folder| Target::redis(folder, 16)),

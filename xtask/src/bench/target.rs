@@ -26,17 +26,31 @@ enum Work {
 }
 
 /// Requests in one round of each of redis-benchmark's tests.
-const REQUESTS: u32 = 60_000;
+const REQUESTS: u32 = 40_000;
 
 impl Target {
     /// `tests/programs/walks.cpp`, asked for `shape`, `depth` and a number of
     /// pairs.
     pub(super) fn walks(root: &Path, folder: &Path, request: &str) -> Result<Self> {
-        let program = folder.join("walks");
+        Self::built(root, &folder.join("walks"), "-fomit-frame-pointer", request)
+    }
+
+    /// The same with frame pointers: only there the kernel's own walk sees more
+    /// than a frame or two.
+    pub(super) fn walks_with_frame_pointers(
+        root: &Path,
+        folder: &Path,
+        request: &str,
+    ) -> Result<Self> {
+        let flag = "-fno-omit-frame-pointer";
+        Self::built(root, &folder.join("walks_fp"), flag, request)
+    }
+
+    fn built(root: &Path, program: &Path, flag: &str, request: &str) -> Result<Self> {
         if !program.exists() {
             run(Command::new("c++")
-                .args(["-O2", "-g", "-fno-optimize-sibling-calls", "-o"])
-                .args([&program, &root.join("tests/programs/walks.cpp")]))?;
+                .args(["-O2", "-g", "-fno-optimize-sibling-calls", flag, "-o"])
+                .args([program, &root.join("tests/programs/walks.cpp")]))?;
         }
         Self::asking(Command::new(program), format!("{request}\n"))
     }
