@@ -73,28 +73,29 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
-    if !mapped {
+    let rule = row.rule();
+    if !mapped || rule == CfaRule::Inexpressible as u8 {
         thread.guessed = 1;
     }
-    let offset = (i64::from(row.cfa_words) * 8) as u64;
+    let offset = (row.cfa_words() * 8) as u64;
     let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
 
-    let signal = row.rule == CfaRule::Signal as u8;
+    let signal = rule == CfaRule::Signal as u8;
     let mut indirect = signal;
     // The canonical frame address, or, when `indirect`, where to read it (in
     // signal frames: the interrupted stack pointer).
-    let mut cfa = if row.rule == CfaRule::StackPointer as u8 {
+    let mut cfa = if rule == CfaRule::StackPointer as u8 {
         sp.wrapping_add(offset)
-    } else if row.rule == CfaRule::FramePointer as u8 {
+    } else if rule == CfaRule::FramePointer as u8 {
         fp.wrapping_add(offset)
-    } else if row.rule == CfaRule::DerefFramePointer as u8 {
+    } else if rule == CfaRule::DerefFramePointer as u8 {
         indirect = true;
         fp.wrapping_add(offset)
     } else if signal {
         sp.wrapping_add(UCONTEXT_SP)
-    } else if row.rule == CfaRule::Plt as u8 {
+    } else if rule == CfaRule::Plt as u8 {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
-    } else if row.rule == CfaRule::End as u8 {
+    } else if rule == CfaRule::End as u8 {
         return Step::End;
     } else if fp == 0 {
         return Step::NoRule;
@@ -111,7 +112,7 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     let (mut fp_at, mut ip_at) = (cfa.wrapping_sub(saved_fp), cfa.wrapping_sub(8));
     // Functions that realign their stack save the caller's frame pointer
     // where theirs points to.
-    if row.rule == CfaRule::DerefFramePointer as u8 {
+    if rule == CfaRule::DerefFramePointer as u8 {
         fp_at = fp;
     }
     if signal {

@@ -200,7 +200,8 @@ impl Collector {
                     Rules::bare(CfaRule::Signal)
                 } else {
                     let return_address = function.cie().return_address_register();
-                    Rules::of(self.machine, section, row, return_address).unwrap_or(Rules::UNKNOWN)
+                    Rules::of(self.machine, section, row, return_address)
+                        .unwrap_or(Rules::INEXPRESSIBLE)
                 };
                 let (Ok(start), Ok(end)) = (u32::try_from(range.0), u32::try_from(range.1)) else {
                     return false;
