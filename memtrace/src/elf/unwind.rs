@@ -3,14 +3,13 @@
 //! pointer and the return address, and of all rules only those that compilers
 //! emit for them.
 //!
-//! What the rows cannot say becomes [`CfaRule::Unknown`], where a walk goes on
-//! by frame pointers. On x86-64 that is code whose canonical frame address
-//! hangs on another register (a few instructions of functions that realign
-//! their stack) and hand-written assembly. On aarch64 it is every place where
-//! the return address is still in its register (leaf functions, prologues):
-//! the row has no room to say so, and a walk by frame pointers skips one caller
-//! there. Other frames are expressible if they keep the pair of frame pointer
-//! and return address that the ABI asks for.
+//! Code that has no information becomes [`CfaRule::Unknown`], where a walk goes
+//! on by frame pointers. What the rows cannot say becomes
+//! [`CfaRule::Inexpressible`], where it ends: on x86-64 code whose canonical
+//! frame address hangs on another register (a few instructions of functions
+//! that realign their stack, the dynamic linker while it binds a symbol late,
+//! hand-written cryptography), on aarch64 frames that keep frame pointer and
+//! return address apart.
 use super::image::{Image, Machine};
 use super::rules::{Bytes, Rules};
 use gimli::{
@@ -56,20 +55,26 @@ pub struct UnwindTable {
 }
 
 impl UnwindTable {
-    /// Evaluates `.eh_frame`, or `.debug_frame` where there is none.
+    /// Evaluates `.eh_frame`, and `.debug_frame` for code that the former does
+    /// not know: a program that was built without `.eh_frame` still has that of
+    /// its start-up code.
     pub fn build(image: &Image) -> Result<Self, UnwindError> {
         let mut collector = Collector::new(image)?;
         let vendor = match image.machine() {
             Machine::X86_64 => Vendor::Default,
             Machine::Aarch64 => Vendor::AArch64,
         };
-        if let Some((address, bytes)) = eh_frame(image) {
+        let (frames, debug) = (eh_frame(image), image.section(".debug_frame"));
+        if frames.is_none() && debug.is_none() {
+            return Err(UnwindError::Missing);
+        }
+        if let Some((address, bytes)) = frames {
             let mut section = EhFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(vendor);
             collector.collect(&section, &BaseAddresses::default().set_eh_frame(address))?;
-        } else {
-            let (_, bytes) = image.section(".debug_frame").ok_or(UnwindError::Missing)?;
+        }
+        if let Some((_, bytes)) = debug {
             let mut section = DebugFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(vendor);

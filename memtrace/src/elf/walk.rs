@@ -144,6 +144,8 @@ fn caller(
     } else if is(CfaRule::Plt) {
         let pushed = i64::try_from(at.ip % 16).is_ok_and(|byte| byte >= offset);
         (words(at.sp, 1 + i64::from(pushed)), None)
+    } else if is(CfaRule::Inexpressible) {
+        return None;
     } else {
         (words(at.fp, 2), Some(at.fp))
     };

@@ -138,6 +138,14 @@ fn unknown_code_is_walked_by_frame_pointers() {
 }
 
 #[test]
+fn a_rule_that_no_row_can_say_is_not_guessed() {
+    let rows = [(0x0f00, row(CfaRule::Inexpressible, 0, 0)), END];
+    let words = [(0x9000, 0x9100), (0x9008, 0x5001)];
+    let found = walked(&rows, &words, false);
+    assert_eq!((found.frames, found.complete), (vec![0x1000], false));
+}
+
+#[test]
 fn frames_of_more_than_a_quarter_mebibyte() {
     let rows = [(0x0f00, row(CfaRule::StackPointer, 131_091, 0)), END];
     let words = [(0x8000 + 131_090 * 8, 0x5001)];
