@@ -73,10 +73,10 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
-    let rule = row.rule();
-    if !mapped || rule == CfaRule::Inexpressible as u8 {
+    if !mapped {
         thread.guessed = 1;
     }
+    let rule = row.rule();
     let offset = (row.cfa_words() * 8) as u64;
     let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
 
@@ -97,7 +97,7 @@ pub fn step(thread: &mut Thread, mappings: &ProcessMappings) -> Step {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
     } else if rule == CfaRule::End as u8 {
         return Step::End;
-    } else if fp == 0 {
+    } else if fp == 0 || rule == CfaRule::Inexpressible as u8 {
         return Step::NoRule;
     } else {
         saved_fp = 16;
