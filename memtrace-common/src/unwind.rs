@@ -28,8 +28,9 @@ pub enum CfaRule {
     /// A PLT stub: stack pointer + 8, + 8 more where the instruction pointer
     /// modulo 16 is `cfa_words` or more (here a number of bytes).
     Plt = 6,
-    /// There is a rule, but no row can say it: the walk ends here. The frame
-    /// pointer need not be one, and lead to a caller that is none.
+    /// There is a rule, but no row can say it, or it is padding between
+    /// functions: the walk ends here. The frame pointer need not be one, and
+    /// could lead to a caller that is none.
     Inexpressible = 7,
     /// Frame pointer + [`UnwindRow::cfa_words`] × 8, and the caller's frame
     /// pointer and the return address are the two words at the frame pointer

@@ -168,9 +168,10 @@ static void switched(void) {
 }
 KEPT static void by_hand_switching(void) {
     size_t size = 1 << 16;
-    char *stack = malloc(size);
+    char *stack = aligned_alloc(16, size);
     void **top = (void **)(stack + size - 64);
     *--top = NULL;
+    *--top = NULL; // calls are made from multiples of 16
     *--top = (void *)begin_stack;
     *--top = (void *)0x1234567; // rbp: no frame pointer
     *--top = (void *)switched; // rbx

@@ -93,10 +93,7 @@ impl Truth {
         let read = || -> Result<Self> {
             let bytes = read_prefix(&path)?;
             ensure!(word(&bytes, 0)? == MAGIC, "it was not written by this shim");
-            ensure!(
-                word(&bytes, PAUSED)? == 0,
-                "the shim was never resumed"
-            );
+            ensure!(word(&bytes, PAUSED)? == 0, "the shim was never resumed");
             let count = usize::try_from(word(&bytes, 8)?)?;
             let stacks = (0..count).map(|index| TrueStack::read(&bytes, HEAD + index * STACK));
             Ok(Self {

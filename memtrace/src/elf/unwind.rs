@@ -25,9 +25,10 @@ const LONGEST_COMMON_ENTRY: usize = 4096;
 /// 128 MiB of rows.
 const MOST_ROWS: usize = 1 << 24;
 
-/// Fewer bytes than this between two functions are padding, where no call is:
-/// the rules before go on, and mostly are those that the next function begins
-/// with. That saves a tenth to a sixth of all rows.
+/// Fewer bytes than this between two functions are padding, where no call is.
+/// A return address behind it was made up, to begin a stack with a function that
+/// is never called (glibc's `makecontext`): the walk ends. More may be code that
+/// has no information, where frame pointers may lead on.
 const SMALLEST_GAP: u32 = 16;
 
 /// Why a module has no unwinding table.
@@ -233,8 +234,10 @@ impl Collector {
             if previous.replace(span.start) == Some(span.start) {
                 continue;
             }
-            if span.start.saturating_sub(covered) >= SMALLEST_GAP {
-                put(covered, Rules::UNKNOWN);
+            match span.start.saturating_sub(covered) {
+                0 => {}
+                1..SMALLEST_GAP if covered > 0 => put(covered, Rules::INEXPRESSIBLE),
+                _ => put(covered, Rules::UNKNOWN),
             }
             // Overlapping functions are damaged ones; the rest of the first
             // is lost with the gap behind the second.
