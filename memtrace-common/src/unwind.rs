@@ -36,6 +36,8 @@ pub enum CfaRule {
     /// pointer and the return address are the two words at the frame pointer
     /// (aarch64, whose frames may begin far below the address they count from).
     FrameRecord = 8,
+    /// The same with the stack pointer instead of the frame pointer.
+    StackRecord = 9,
 }
 
 /// Low bits of [`UnwindRow::rule_and_high`] that are the rule.

@@ -136,12 +136,15 @@ fn of_aarch64(
         (Place::Register, Place::Saved(word)) => {
             Rules::new(rule, cfa_words, below(word)?.checked_neg()?)
         }
-        // The ABI's frame record, at the frame pointer or elsewhere.
+        // The ABI's frame record. At the lower end of a large frame a row
+        // cannot say how far away it is, but need not.
         (Place::Saved(word), Place::Saved(next)) if next.checked_sub(word) == Some(1) => {
-            if rule == CfaRule::FramePointer && word.checked_neg() == Some(cfa_words) {
-                return Rules::new(CfaRule::FrameRecord, cfa_words, 0);
+            match (rule, below(word)) {
+                (_, Some(below)) => Rules::new(rule, cfa_words, below),
+                _ if word.checked_neg() != Some(cfa_words) => None,
+                (CfaRule::FramePointer, None) => Rules::new(CfaRule::FrameRecord, cfa_words, 0),
+                _ => Rules::new(CfaRule::StackRecord, cfa_words, 0),
             }
-            Rules::new(rule, cfa_words, below(word)?)
         }
         _ => None,
     }

@@ -139,6 +139,8 @@ fn caller(
         (cfa, below_cfa(cfa))
     } else if is(CfaRule::FrameRecord) {
         (words(at.fp, offset), Some(at.fp))
+    } else if is(CfaRule::StackRecord) {
+        (words(at.sp, offset), Some(at.sp))
     } else if is(CfaRule::DerefFramePointer) {
         (read_word(words(at.fp, offset))?, Some(at.fp))
     } else if is(CfaRule::Plt) {
