@@ -69,6 +69,14 @@ const STOPS_CHECKED: &[&str] = &[
     "-Wl,-z,lazy,--no-as-needed",
     "-lm",
 ];
+/// Without `.eh_frame`; the compiler then puts what it knows next to the debugging information.
+const DEBUG_FRAME: &[&str] = &[
+    "-O2",
+    "-fomit-frame-pointer",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-unwind-tables",
+    "-gz=none",
+];
 /// Its thread-local variable must not need an allocation.
 const SHIM: &[&str] = &[
     "-O2",
@@ -357,6 +365,18 @@ const BUILDS: &[Build] = &[
         source: "truth_stops.c",
         compiler: "gcc",
         flags: STOPS_CHECKED,
+    },
+    Build {
+        program: "truth_generated",
+        source: "truth_generated.c",
+        compiler: "gcc",
+        flags: OPTIMIZED,
+    },
+    Build {
+        program: "truth_debug_frame",
+        source: "truth_generated.c",
+        compiler: "gcc",
+        flags: DEBUG_FRAME,
     },
     Build {
         program: "libshim.so",

@@ -272,6 +272,18 @@ fn example(
 }
 
 impl Comparison {
+    /// Adds another process.
+    pub fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.equal += other.equal;
+        self.stuck += other.stuck;
+        self.stacks += other.stacks;
+        self.different += other.different;
+        self.cut += other.cut;
+        self.wrong += other.wrong;
+        self.examples.extend(other.examples);
+    }
+
     /// Per cent of the blocks whose stacks are equal.
     pub fn share(&self) -> f64 {
         100.0 * self.equal as f64 / self.blocks.max(1) as f64
