@@ -1,6 +1,5 @@
 //! Whether stacks are true: the unwinder of libgcc, which C++ exceptions rely on, is asked in the same process at the
 //! same calls (tests/programs/shim.c), and must say what memtrace says, frame by frame.
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,129 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use memtrace_tests::report::Report;
-use memtrace_tests::target::{Target, text};
-use memtrace_tests::truth::{self, Comparison, Truth};
-use memtrace_tests::{need_root, patience, program, say, tracer, turn};
-
-/// Per cent of the allocations that must have the same stack.
-const GOAL: f64 = 99.9;
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A run of a program with the shim.
-struct Run {
-    directory: tempfile::TempDir,
-    shim: PathBuf,
-}
-
-impl Run {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            directory: tempfile::tempdir()?,
-            shim: program::path("libshim.so")?,
-        })
-    }
-
-    fn truths(&self) -> PathBuf {
-        self.directory.path().join("truths")
-    }
-
-    /// Starts `command` below memtrace, all its children too. `allocator`: the file whose functions the shim calls,
-    /// and which alone is probed: a return probe on the shim's own would hide the return address from it.
-    fn start(&self, allocator: &Path, command: &[OsString]) -> Result<tracer::Running> {
-        fs::create_dir_all(self.truths())?;
-        let mut arguments = heap_options(allocator);
-        arguments.extend(["--children", "--", "env"].map(OsString::from));
-        let assign = |name: &str, value: &Path| {
-            let mut assignment = OsString::from(format!("{name}="));
-            assignment.push(value);
-            assignment
-        };
-        arguments.push(assign("TRUTH_DIRECTORY", &self.truths()));
-        arguments.push(assign("LD_PRELOAD", &self.shim));
-        arguments.push("PYTHONMALLOC=malloc".into());
-        arguments.extend(command.iter().cloned());
-        let mut memtrace = tracer::command()?;
-        tracer::spawn(memtrace.current_dir(self.directory.path()).args(arguments))
-    }
-
-    /// Compares all processes of a report that the shim was in, but those with a name that is to be left out. Those with
-    /// the same name are added up.
-    fn compare(&self, what: &str, report: &Report, leave: &[&str]) -> Result<Vec<Comparison>> {
-        report.must_not_lose()?;
-        let mut compared: BTreeMap<&str, Comparison> = BTreeMap::new();
-        for process in report.processes()? {
-            let pid = memtrace_tests::target::number(process, "pid")?;
-            // `env` itself, and children that ended before they allocated.
-            if !truth::file(&self.truths(), pid).exists() {
-                continue;
-            }
-            let comm = text(process, "comm").unwrap_or("?");
-            if leave.contains(&comm) {
-                continue;
-            }
-            let comparison = truth::compare(report, pid, &Truth::read(&self.truths(), pid)?)?;
-            compared.entry(comm).or_default().add(comparison);
-        }
-        ensure!(!compared.is_empty(), "{what}: nothing to compare");
-        for (comm, comparison) in &compared {
-            say(&format!("{what}, {comm}: {}", comparison.summary()));
-        }
-        Ok(compared.into_values().collect())
-    }
-
-    /// Runs a command to its end; every process must reach the goal.
-    fn must_be_true(&self, what: &str, command: &[OsString], leave: &[&str]) -> Result<u64> {
-        let outcome = self.start(&c_library()?, command)?.finish(PATIENCE)?;
-        ensure!(outcome.status.success(), "{what}: {}", outcome.context());
-        let path = self.directory.path().join("report.json");
-        reached(what, &self.compare(what, &Report::read(&path)?, leave)?)
-    }
-}
-
-fn heap_options(allocator: &Path) -> Vec<OsString> {
-    let options = [
-        "--no-mmap",
-        "-f",
-        "json",
-        "--top",
-        "0",
-        "-o",
-        "report.json",
-        "--allocator",
-    ];
-    let mut options: Vec<_> = options.map(OsString::from).into();
-    options.push(allocator.into());
-    options
-}
-
-/// Fails below the goal, or where a stack is wrong and does not say that it was cut. Returns how many allocations there
-/// were.
-fn reached(what: &str, compared: &[Comparison]) -> Result<u64> {
-    for comparison in compared {
-        ensure!(
-            comparison.share() >= GOAL && comparison.wrong == 0,
-            "{what}: {}\n{}",
-            comparison.summary(),
-            comparison.describe()
-        );
-    }
-    Ok(compared.iter().map(|comparison| comparison.blocks).sum())
-}
-
-/// The file that this process has mapped whose name contains `name`.
-fn mapped(name: &str) -> Result<PathBuf> {
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    let paths = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5));
-    let found = paths.into_iter().find(|path| path.contains(name));
-    Ok(found.with_context(|| format!("no {name} in maps"))?.into())
-}
-
-fn c_library() -> Result<PathBuf> {
-    mapped("/libc.so.6")
-}
+use memtrace_tests::target::Target;
+use memtrace_tests::truth::{Run, c_library};
+use memtrace_tests::{need_root, patience, program, tracer, turn};
 
 fn words<S: AsRef<OsStr>>(words: &[S]) -> Vec<OsString> {
     words.iter().map(|word| word.as_ref().to_owned()).collect()
@@ -285,42 +164,6 @@ fn a_compiler_is_true() -> Result<()> {
     Ok(())
 }
 
-impl Run {
-    /// The command of a program that the shim waits in until memtrace has attached.
-    fn paused(&self, program: &Path) -> Result<Command> {
-        fs::create_dir_all(self.truths())?;
-        let mut command = Command::new(program);
-        command.current_dir(self.directory.path());
-        command.env("LD_PRELOAD", &self.shim);
-        command.env("TRUTH_DIRECTORY", self.truths());
-        command
-            .env("TRUTH_PAUSED", "1")
-            .env("PYTHONMALLOC", "malloc");
-        Ok(command)
-    }
-
-    /// Attaches to a program, which must do nothing meanwhile, lets it and the shim work until it ends, and compares.
-    fn attached(
-        &self,
-        what: &str,
-        pid: u32,
-        allocator: &Path,
-        work: impl FnOnce() -> Result<()>,
-    ) -> Result<u64> {
-        let mut memtrace = tracer::command()?;
-        memtrace.args(["-p", &pid.to_string()]);
-        memtrace.args(heap_options(allocator));
-        let mut tracer = tracer::spawn(memtrace.current_dir(self.directory.path()))?;
-        tracer.wait_attached()?;
-        truth::resume(&self.truths(), pid.into())?;
-        work()?;
-        let outcome = tracer.finish(PATIENCE)?;
-        ensure!(outcome.status.success(), "{what}: {}", outcome.context());
-        let report = Report::read(&self.directory.path().join("report.json"))?;
-        reached(what, &self.compare(what, &report, &[])?)
-    }
-}
-
 /// An interpreter that has loaded its modules. While a library is being loaded its stacks are cut, see below.
 fn loaded(what: &str, interpreter: &Path, script: &str, at_least: u64) -> Result<()> {
     let run = Run::new()?;
@@ -391,10 +234,7 @@ fn no_stack_is_wrong_while_libraries_are_loaded() -> Result<()> {
         "-c".as_ref(),
         script.as_ref(),
     ]);
-    let outcome = run.start(&c_library()?, &command)?.finish(PATIENCE)?;
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let report = Report::read(&run.directory.path().join("report.json"))?;
-    for comparison in run.compare("python3 from its start", &report, &[])? {
+    for comparison in run.run("python3 from its start", &command, &[])? {
         ensure!(
             comparison.wrong == 0 && comparison.equal > comparison.blocks / 2,
             "{}\n{}",

@@ -7,84 +7,22 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-struct Build {
-    program: &'static str,
-    source: &'static str,
-    compiler: &'static str,
-    flags: &'static [&'static str],
+pub(crate) struct Build {
+    pub(crate) program: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) compiler: &'static str,
+    pub(crate) flags: &'static [&'static str],
 }
 
 /// For people to read in a debugger, and for tracers that need frame pointers.
 const PLAIN: &[&str] = &["-O0", "-fno-omit-frame-pointer"];
 /// As distributions build; sibling calls stay calls, so that the call chain is the one in the source.
-const OPTIMIZED: &[&str] = &["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
+pub(crate) const OPTIMIZED: &[&str] =
+    &["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 const STATIC: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-static"];
 const STATIC_PIE: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-static-pie"];
 const STATIC_STRIPPED: &[&str] = &["-O0", "-static", "-s"];
 const LIBRARY: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-shared", "-fPIC"];
-
-/// The ways that programs are compiled, as far as their frames differ.
-const TRUTH_O0_FP: &[&str] = &["-std=c++17", "-O0", "-fno-omit-frame-pointer"];
-const TRUTH_O0: &[&str] = &["-std=c++17", "-O0", "-fomit-frame-pointer"];
-const TRUTH_O2_FP: &[&str] = &["-std=c++17", "-O2", "-fno-omit-frame-pointer"];
-const TRUTH_O2: &[&str] = &[
-    "-std=c++17",
-    "-O2",
-    "-fomit-frame-pointer",
-    "-maccumulate-outgoing-args",
-];
-const TRUTH_O3: &[&str] = &[
-    "-std=c++17",
-    "-O3",
-    "-fomit-frame-pointer",
-    "-fstack-clash-protection",
-    "-fstack-protector-strong",
-    "-fcf-protection=full",
-];
-const TRUTH_OS: &[&str] = &[
-    "-std=c++17",
-    "-Os",
-    "-fomit-frame-pointer",
-    "-mstackrealign",
-    "-Wl,-z,lazy",
-];
-const STOPS_FP: &[&str] = &[
-    "-O0",
-    "-fno-omit-frame-pointer",
-    "-Wl,-z,now,--no-as-needed",
-    "-lm",
-];
-const STOPS_O2: &[&str] = &[
-    "-O2",
-    "-fomit-frame-pointer",
-    "-Wl,-z,lazy,--no-as-needed",
-    "-lm",
-];
-const STOPS_CHECKED: &[&str] = &[
-    "-O2",
-    "-fomit-frame-pointer",
-    "-fstack-clash-protection",
-    "-fcf-protection=full",
-    "-mstackrealign",
-    "-Wl,-z,lazy,--no-as-needed",
-    "-lm",
-];
-/// Without `.eh_frame`; the compiler then puts what it knows next to the debugging information.
-const DEBUG_FRAME: &[&str] = &[
-    "-O2",
-    "-fomit-frame-pointer",
-    "-fno-asynchronous-unwind-tables",
-    "-fno-unwind-tables",
-    "-gz=none",
-];
-/// Its thread-local variable must not need an allocation.
-const SHIM: &[&str] = &[
-    "-O2",
-    "-fno-optimize-sibling-calls",
-    "-ftls-model=initial-exec",
-    "-shared",
-    "-fPIC",
-];
 
 const CXX: &[&str] = &["-O0", "-std=c++17"];
 /// Debian's libraries, without the packages for development.
@@ -312,85 +250,16 @@ const BUILDS: &[Build] = &[
         compiler: "gcc",
         flags: STATIC_STRIPPED,
     },
-    Build {
-        program: "truth_O0_fp",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_O0_FP,
-    },
-    Build {
-        program: "truth_O0",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_O0,
-    },
-    Build {
-        program: "truth_O2_fp",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_O2_FP,
-    },
-    Build {
-        program: "truth_O2",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_O2,
-    },
-    Build {
-        program: "truth_O3",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_O3,
-    },
-    Build {
-        program: "truth_Os",
-        source: "truth.cpp",
-        compiler: "g++",
-        flags: TRUTH_OS,
-    },
-    Build {
-        program: "truth_stops_fp",
-        source: "truth_stops.c",
-        compiler: "gcc",
-        flags: STOPS_FP,
-    },
-    Build {
-        program: "truth_stops_O2",
-        source: "truth_stops.c",
-        compiler: "gcc",
-        flags: STOPS_O2,
-    },
-    Build {
-        program: "truth_stops_checked",
-        source: "truth_stops.c",
-        compiler: "gcc",
-        flags: STOPS_CHECKED,
-    },
-    Build {
-        program: "truth_generated",
-        source: "truth_generated.c",
-        compiler: "gcc",
-        flags: OPTIMIZED,
-    },
-    Build {
-        program: "truth_debug_frame",
-        source: "truth_generated.c",
-        compiler: "gcc",
-        flags: DEBUG_FRAME,
-    },
-    Build {
-        program: "libshim.so",
-        source: "shim.c",
-        compiler: "gcc",
-        flags: SHIM,
-    },
 ];
+
+fn builds() -> impl Iterator<Item = &'static Build> {
+    BUILDS.iter().chain(crate::truth::BUILDS)
+}
 
 /// The path of a built program. Built once for each state of its source and flags, in cargo's directory for such things.
 /// Where there is no compiler, `$MEMTRACE_PROGRAMS` is a directory with all of them, as [`all`] names them.
 pub fn path(program: &str) -> Result<PathBuf> {
-    let build = BUILDS
-        .iter()
+    let build = builds()
         .find(|build| build.program == program)
         .with_context(|| format!("no program '{program}' in the table in tests/src/program.rs"))?;
     if let Some(directory) = std::env::var_os("MEMTRACE_PROGRAMS") {
@@ -451,5 +320,5 @@ pub fn path(program: &str) -> Result<PathBuf> {
 
 /// Every program in the table.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    BUILDS.iter().map(|build| build.program)
+    builds().map(|build| build.program)
 }

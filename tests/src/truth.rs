@@ -1,11 +1,17 @@
 //! What tests/programs/shim.c wrote down of a process's allocations, compared with a report of the same run: stack by
 //! stack, return address by return address.
+mod builds;
+mod run;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+
+pub(crate) use builds::BUILDS;
+pub use run::{Run, c_library};
 
 use crate::report::{Report, Stack};
 use crate::target::text;
