@@ -3,15 +3,16 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How the canonical frame address (the stack pointer just before the call
-/// instruction of the caller) follows from the registers.
+/// instruction of the caller) follows from the registers. At most 16 of them:
+/// a row has four bits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CfaRule {
-    /// No rule is known here: fall back to the frame pointer.
+    /// Nothing is known of this code: fall back to the frame pointer.
     Unknown = 0,
     /// The outermost frame: the walk is complete.
     End = 1,
-    /// Stack pointer + `cfa_words` × 8.
+    /// Stack pointer + [`UnwindRow::cfa_words`] × 8.
     StackPointer = 2,
     /// Frame pointer + `cfa_words` × 8.
     FramePointer = 3,
@@ -27,10 +28,26 @@ pub enum CfaRule {
     /// A PLT stub: stack pointer + 8, + 8 more where the instruction pointer
     /// modulo 16 is `cfa_words` or more (here a number of bytes).
     Plt = 6,
+    /// There is a rule, but no row can say it, or it is padding between
+    /// functions: the walk ends here. The frame pointer need not be one, and
+    /// could lead to a caller that is none.
+    Inexpressible = 7,
+    /// Frame pointer + [`UnwindRow::cfa_words`] × 8, and the caller's frame
+    /// pointer and the return address are the two words at the frame pointer
+    /// (aarch64, whose frames may begin far below the address they count from).
+    FrameRecord = 8,
+    /// The same with the stack pointer instead of the frame pointer.
+    StackRecord = 9,
     /// As [`Self::Unknown`], in code that is known not to keep frame pointers:
     /// the walk goes on by what is in the register, and is marked as cut.
-    Stray = 7,
+    Stray = 10,
 }
+
+/// Low bits of [`UnwindRow::rule_and_high`] that are the rule.
+const RULE_BITS: u32 = 4;
+
+/// Bits of an offset: those of `cfa_low` and the rest of `rule_and_high`.
+const OFFSET_BITS: u32 = 16 + 8 - RULE_BITS;
 
 /// One row: the rule that holds from `pc` to the next row's `pc`. 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -39,15 +56,64 @@ pub struct UnwindRow {
     /// First address the row holds for: an ELF virtual address, that is, an
     /// address in memory less the module's load bias.
     pub pc: u32,
-    /// Offset of the rule in words of 8 bytes.
-    pub cfa_words: i16,
+    /// Low half of [`Self::cfa_words`].
+    pub cfa_low: u16,
     /// Where the caller's frame pointer is saved, in words of 8 bytes below
-    /// the canonical frame address; 0: still in its register. The return
-    /// address is on x86-64 the word below the canonical frame address, on
-    /// aarch64 the word above the saved frame pointer.
+    /// the canonical frame address; 0: still in its register.
+    ///
+    /// On x86-64 the return address is the word below the canonical frame
+    /// address. On aarch64 it is the word above the saved frame pointer; where
+    /// that is still in its register, so is the return address (0), or it is
+    /// this many words, made negative, below the canonical frame address.
     pub fp_words_below_cfa: i8,
-    /// A [`CfaRule`].
-    pub rule: u8,
+    /// [`Self::rule`] and the upper bits of [`Self::cfa_words`].
+    pub rule_and_high: u8,
+}
+
+impl UnwindRow {
+    /// A rule that needs no numbers, at address 0.
+    pub const fn bare(rule: CfaRule) -> Self {
+        Self {
+            pc: 0,
+            cfa_low: 0,
+            fp_words_below_cfa: 0,
+            rule_and_high: rule as u8,
+        }
+    }
+
+    /// `None`: the offset is 4 MiB or more, which is half of what a stack
+    /// usually may have.
+    pub const fn new(
+        pc: u32,
+        rule: CfaRule,
+        cfa_words: i64,
+        fp_words_below_cfa: i8,
+    ) -> Option<Self> {
+        const LIMIT: i64 = 1 << (OFFSET_BITS - 1);
+        if cfa_words < -LIMIT || cfa_words >= LIMIT {
+            return None;
+        }
+        Some(Self {
+            pc,
+            cfa_low: cfa_words as u16,
+            fp_words_below_cfa,
+            rule_and_high: rule as u8 | ((cfa_words >> 16) as u8) << RULE_BITS,
+        })
+    }
+
+    /// The number of a [`CfaRule`].
+    #[inline(always)]
+    pub const fn rule(&self) -> u8 {
+        self.rule_and_high & ((1 << RULE_BITS) - 1)
+    }
+
+    /// Offset of the rule in words of 8 bytes.
+    #[inline(always)]
+    pub const fn cfa_words(&self) -> i64 {
+        // An arithmetic shift: the upper bits carry the sign.
+        let high = (self.rule_and_high as i8 >> RULE_BITS) as i64;
+        high << 16 | self.cfa_low as i64
+    }
 }
 
 /// How stacks are walked: `--unwind`.

@@ -7,7 +7,7 @@ use memtrace_common::{
     counter::COUNTERS,
     event::*,
     limit::MAX_FRAMES,
-    unwind::{Mapping, ProcessMappings, RowChunk, UnwindRow},
+    unwind::{CfaRule, Mapping, ProcessMappings, RowChunk, UnwindRow},
 };
 use zerocopy::IntoBytes;
 
@@ -54,9 +54,23 @@ fn offsets() {
     assert_eq!(offset_of!(StackHead, hash), 24);
     assert_eq!(offset_of!(StackHead, depth), 32);
     assert_eq!(offset_of!(StackRecord, frames), 40);
-    assert_eq!(offset_of!(UnwindRow, cfa_words), 4);
+    assert_eq!(offset_of!(UnwindRow, cfa_low), 4);
     assert_eq!(offset_of!(UnwindRow, fp_words_below_cfa), 6);
-    assert_eq!(offset_of!(UnwindRow, rule), 7);
+    assert_eq!(offset_of!(UnwindRow, rule_and_high), 7);
+}
+
+#[test]
+fn unwind_rows_say_what_they_were_made_of() {
+    for words in [0, 1, -1, 32_767, 32_768, 65_536, -65_537, 524_287, -524_288] {
+        for rule in [CfaRule::Unknown, CfaRule::Plt, CfaRule::Inexpressible] {
+            let row = UnwindRow::new(7, rule, words, -3).expect("it fits");
+            assert_eq!((row.rule(), row.cfa_words()), (rule as u8, words));
+            assert_eq!((row.pc, row.fp_words_below_cfa), (7, -3));
+        }
+    }
+    for words in [524_288, -524_289, i64::MAX, i64::MIN] {
+        assert_eq!(UnwindRow::new(7, CfaRule::StackPointer, words, 0), None);
+    }
 }
 
 #[test]

@@ -76,37 +76,38 @@ pub fn step(thread: &mut Thread) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
-    if !mapped || row.rule == CfaRule::Stray as u8 {
+    let rule = row.rule();
+    if !mapped || rule == CfaRule::Stray as u8 {
         thread.guessed = 1;
     }
-    let offset = (i64::from(row.cfa_words) * 8) as u64;
+    let offset = (row.cfa_words() * 8) as u64;
     let mut saved_fp = (i64::from(row.fp_words_below_cfa) * 8) as u64;
 
-    let unknown = row.rule == CfaRule::Unknown as u8 || row.rule == CfaRule::Stray as u8;
-    let deref = row.rule == CfaRule::DerefFramePointer as u8;
-    let asks_fp = unknown || deref || row.rule == CfaRule::FramePointer as u8;
+    let unknown = rule == CfaRule::Unknown as u8 || rule == CfaRule::Stray as u8;
+    let deref = rule == CfaRule::DerefFramePointer as u8;
+    let asks_fp = unknown || deref || rule == CfaRule::FramePointer as u8;
     if asks_fp {
         cache::note_frame_pointer(thread, fp);
     }
-    let signal = row.rule == CfaRule::Signal as u8;
+    let signal = rule == CfaRule::Signal as u8;
     trail::note_step(thread, asks_fp, signal || deref || !mapped);
     let mut indirect = signal;
     // The canonical frame address, or, when `indirect`, where to read it (in
     // signal frames: the interrupted stack pointer).
-    let mut cfa = if row.rule == CfaRule::StackPointer as u8 {
+    let mut cfa = if rule == CfaRule::StackPointer as u8 {
         sp.wrapping_add(offset)
-    } else if row.rule == CfaRule::FramePointer as u8 {
+    } else if rule == CfaRule::FramePointer as u8 {
         fp.wrapping_add(offset)
     } else if deref {
         indirect = true;
         fp.wrapping_add(offset)
     } else if signal {
         sp.wrapping_add(UCONTEXT_SP)
-    } else if row.rule == CfaRule::Plt as u8 {
+    } else if rule == CfaRule::Plt as u8 {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
-    } else if row.rule == CfaRule::End as u8 {
+    } else if rule == CfaRule::End as u8 {
         return Step::End;
-    } else if config::unwinds_by(Method::Tables) {
+    } else if rule == CfaRule::Inexpressible as u8 || config::unwinds_by(Method::Tables) {
         return Step::NoRule;
     } else if fp == 0 {
         // In a register it may be any value that happens to be 0; on the stack

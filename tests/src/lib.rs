@@ -9,6 +9,7 @@ pub mod program;
 pub mod report;
 pub mod target;
 pub mod tracer;
+pub mod truth;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -7,17 +7,18 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-struct Build {
-    program: &'static str,
-    source: &'static str,
-    compiler: &'static str,
-    flags: &'static [&'static str],
+pub(crate) struct Build {
+    pub(crate) program: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) compiler: &'static str,
+    pub(crate) flags: &'static [&'static str],
 }
 
 /// For people to read in a debugger, and for tracers that need frame pointers.
 const PLAIN: &[&str] = &["-O0", "-fno-omit-frame-pointer"];
 /// As distributions build; sibling calls stay calls, so that the call chain is the one in the source.
-const OPTIMIZED: &[&str] = &["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
+pub(crate) const OPTIMIZED: &[&str] =
+    &["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls"];
 const STATIC: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-static"];
 const STATIC_PIE: &[&str] = &["-O0", "-fno-omit-frame-pointer", "-static-pie"];
 const STATIC_STRIPPED: &[&str] = &["-O0", "-static", "-s"];
@@ -257,11 +258,14 @@ const BUILDS: &[Build] = &[
     },
 ];
 
+fn builds() -> impl Iterator<Item = &'static Build> {
+    BUILDS.iter().chain(crate::truth::BUILDS)
+}
+
 /// The path of a built program. Built once for each state of its source and flags, in cargo's directory for such things.
 /// Where there is no compiler, `$MEMTRACE_PROGRAMS` is a directory with all of them, as [`all`] names them.
 pub fn path(program: &str) -> Result<PathBuf> {
-    let build = BUILDS
-        .iter()
+    let build = builds()
         .find(|build| build.program == program)
         .with_context(|| format!("no program '{program}' in the table in tests/src/program.rs"))?;
     if let Some(directory) = std::env::var_os("MEMTRACE_PROGRAMS") {
@@ -322,5 +326,5 @@ pub fn path(program: &str) -> Result<PathBuf> {
 
 /// Every program in the table.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    BUILDS.iter().map(|build| build.program)
+    builds().map(|build| build.program)
 }

@@ -94,6 +94,19 @@ impl Report {
         Ok(())
     }
 
+    /// Fails where any event was lost. Sampling, and what a note says, are no loss.
+    pub fn must_not_lose(&self) -> Result<()> {
+        let lost = self.number("lost_events")?;
+        ensure!(lost == 0, "{lost} events lost");
+        Ok(())
+    }
+
+    /// The rows of all processes.
+    pub fn processes(&self) -> Result<&[Value]> {
+        let processes = self.0.get("processes").and_then(Value::as_array);
+        Ok(processes.context("no processes")?)
+    }
+
     /// The row of a process.
     pub fn process(&self, pid: u64) -> Result<&Value> {
         let processes = self

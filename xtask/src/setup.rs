@@ -56,6 +56,14 @@ const TEST_PACKAGES: &[Package] = &[
         reason: "redis-benchmark loads it",
     },
     Package {
+        name: "perl",
+        reason: "a real program whose stacks are compared",
+    },
+    Package {
+        name: "git",
+        reason: "a real program whose stacks are compared",
+    },
+    Package {
         name: "python3",
         reason: "a real program to start",
     },

@@ -30,30 +30,22 @@ impl Numbering {
 
 /// The rules of a row, without its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
-    pub(super) rule: CfaRule,
-    pub(super) cfa_words: i16,
-    pub(super) fp_words_below_cfa: i8,
-}
+pub(super) struct Rules(UnwindRow);
 
 impl Rules {
     pub(super) const UNKNOWN: Self = Self::bare(CfaRule::Unknown);
+    pub(super) const INEXPRESSIBLE: Self = Self::bare(CfaRule::Inexpressible);
 
     pub(super) const fn bare(rule: CfaRule) -> Self {
-        Self {
-            rule,
-            cfa_words: 0,
-            fp_words_below_cfa: 0,
-        }
+        Self(UnwindRow::bare(rule))
+    }
+
+    pub(super) fn new(rule: CfaRule, cfa_words: i64, fp_words_below_cfa: i8) -> Option<Self> {
+        UnwindRow::new(0, rule, cfa_words, fp_words_below_cfa).map(Self)
     }
 
     pub(super) fn at(self, pc: u32) -> UnwindRow {
-        UnwindRow {
-            pc,
-            cfa_words: self.cfa_words,
-            fp_words_below_cfa: self.fp_words_below_cfa,
-            rule: self.rule as u8,
-        }
+        UnwindRow { pc, ..self.0 }
     }
 
     /// The rules of one row; `None`: they cannot be expressed.
@@ -66,72 +58,113 @@ impl Rules {
         let numbering = Numbering::of(machine);
         let return_address = match row.register(return_address) {
             Some(RegisterRule::Undefined) => return Some(Rules::bare(CfaRule::End)),
-            Some(RegisterRule::Offset(offset)) => offset,
-            _ => return None,
+            rule => Place::of(rule.as_ref())?,
         };
         let saved = row.register(numbering.frame_pointer);
-        let (rule, cfa_words) = match row.cfa() {
-            gimli::CfaRule::RegisterAndOffset { register, offset } => {
-                let rule = match *register {
-                    r if r == numbering.stack_pointer => CfaRule::StackPointer,
-                    r if r == numbering.frame_pointer => CfaRule::FramePointer,
-                    _ => return None,
-                };
-                (rule, words(*offset)?)
-            }
+        let (register, cfa_words) = match row.cfa() {
+            gimli::CfaRule::RegisterAndOffset { register, offset } => (*register, words(*offset)?),
             gimli::CfaRule::Expression(expression) => {
-                let expression = operations(section, expression)?;
-                if machine != Machine::X86_64 || return_address != -8 {
+                if machine != Machine::X86_64 || return_address != Place::Saved(-1) {
                     return None;
                 }
-                if let Some(threshold) = plt_threshold(expression) {
-                    let cfa_words = i16::from(threshold);
-                    return Some(Rules {
-                        cfa_words,
-                        ..Rules::bare(CfaRule::Plt)
-                    });
-                }
-                let cfa_words = dereferenced_frame_pointer(expression)?;
-                // The distance to the frame address is not known, since the
-                // stack was realigned between: it is where `rbp` points.
-                let at_frame_pointer = matches!(&saved, Some(RegisterRule::Expression(place))
-                    if operations(section, place)? == [BREG_RBP, 0]);
-                let rules = Rules {
-                    cfa_words,
-                    ..Rules::bare(CfaRule::DerefFramePointer)
+                let saved = match &saved {
+                    Some(RegisterRule::Expression(place)) => Some(operations(section, place)?),
+                    _ => None,
                 };
-                return at_frame_pointer.then_some(rules);
+                return of_expression(operations(section, expression)?, saved);
             }
         };
-        let fp_words_below_cfa = match saved {
-            None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => 0,
-            Some(RegisterRule::Offset(offset)) => i8::try_from(words(offset.checked_neg()?)?)
-                .ok()
-                .filter(|&words| words > 0)?,
+        let rule = match register {
+            r if r == numbering.stack_pointer => CfaRule::StackPointer,
+            r if r == numbering.frame_pointer => CfaRule::FramePointer,
             _ => return None,
         };
-        let expected = match machine {
-            Machine::X86_64 => -8,
-            // The ABI's frame record; a frame pointer in its register leaves
-            // no place to look for the return address.
-            Machine::Aarch64 if fp_words_below_cfa > 0 => 8 - 8 * i64::from(fp_words_below_cfa),
-            Machine::Aarch64 => return None,
+        let saved = match saved {
+            Some(RegisterRule::Undefined) => Place::Register,
+            rule => Place::of(rule.as_ref())?,
         };
-        (return_address == expected).then_some(Rules {
-            rule,
-            cfa_words,
-            fp_words_below_cfa,
-        })
+        match machine {
+            Machine::X86_64 => {
+                let below = match saved {
+                    Place::Register => 0,
+                    Place::Saved(word) => below(word)?,
+                };
+                let expected = return_address == Place::Saved(-1);
+                expected.then(|| Self::new(rule, cfa_words, below))?
+            }
+            Machine::Aarch64 => of_aarch64(rule, cfa_words, saved, return_address),
+        }
     }
 }
 
-/// An offset in words.
-fn words(bytes: i64) -> Option<i16> {
-    if bytes % 8 == 0 {
-        i16::try_from(bytes / 8).ok()
-    } else {
-        None
+/// Where the caller's value of a register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Still there.
+    Register,
+    /// In the word at the canonical frame address + this × 8.
+    Saved(i64),
+}
+
+impl Place {
+    /// `None`: elsewhere.
+    fn of(rule: Option<&RegisterRule<usize>>) -> Option<Self> {
+        match rule {
+            None | Some(RegisterRule::SameValue) => Some(Self::Register),
+            Some(RegisterRule::Offset(offset)) => words(*offset).map(Self::Saved),
+            _ => None,
+        }
     }
+}
+
+/// What a row says of a word that lies `word` × 8 above the canonical frame
+/// address, that is, below it.
+fn below(word: i64) -> Option<i8> {
+    let below = i8::try_from(word.checked_neg()?).ok()?;
+    (below > 0).then_some(below)
+}
+
+/// The return address is where the function put it, or still in `x30`.
+fn of_aarch64(
+    rule: CfaRule,
+    cfa_words: i64,
+    frame_pointer: Place,
+    return_address: Place,
+) -> Option<Rules> {
+    match (frame_pointer, return_address) {
+        (Place::Register, Place::Register) => Rules::new(rule, cfa_words, 0),
+        (Place::Register, Place::Saved(word)) => {
+            Rules::new(rule, cfa_words, below(word)?.checked_neg()?)
+        }
+        // The ABI's frame record. At the lower end of a large frame a row
+        // cannot say how far away it is, but need not.
+        (Place::Saved(word), Place::Saved(next)) if next.checked_sub(word) == Some(1) => {
+            match (rule, below(word)) {
+                (_, Some(below)) => Rules::new(rule, cfa_words, below),
+                _ if word.checked_neg() != Some(cfa_words) => None,
+                (CfaRule::FramePointer, None) => Rules::new(CfaRule::FrameRecord, cfa_words, 0),
+                _ => Rules::new(CfaRule::StackRecord, cfa_words, 0),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What compilers and linkers write where the canonical frame address is no
+/// register and offset. `saved`: the expression for the frame pointer's place.
+fn of_expression(expression: &[u8], saved: Option<&[u8]>) -> Option<Rules> {
+    if let Some(threshold) = plt_threshold(expression) {
+        return Rules::new(CfaRule::Plt, i64::from(threshold), 0);
+    }
+    let cfa_words = dereferenced_frame_pointer(expression)?;
+    // The distance to the frame address is not known, since the stack was
+    // realigned between: it is where `rbp` points.
+    (saved? == [BREG_RBP, 0]).then(|| Rules::new(CfaRule::DerefFramePointer, cfa_words, 0))?
+}
+
+/// An offset in words.
+fn words(bytes: i64) -> Option<i64> {
+    (bytes % 8 == 0).then_some(bytes / 8)
 }
 
 fn operations<'data, S: UnwindSection<Bytes<'data>>>(
@@ -167,7 +200,7 @@ fn plt_threshold(expression: &[u8]) -> Option<u8> {
 }
 
 /// `DW_OP_breg6 offset, DW_OP_deref`: the offset in words.
-fn dereferenced_frame_pointer(expression: &[u8]) -> Option<i16> {
+fn dereferenced_frame_pointer(expression: &[u8]) -> Option<i64> {
     let [BREG_RBP, offset @ .., 0x06] = expression else {
         return None;
     };
@@ -210,7 +243,12 @@ mod tests {
         assert_eq!(words(16), Some(2));
         assert_eq!(words(-8), Some(-1));
         assert_eq!(words(12), None);
-        assert_eq!(words(8 * 40_000), None);
-        assert_eq!(words(i64::MIN), None);
+        assert_eq!(below(-127), Some(127));
+        for word in [0, 1, -128, i64::MIN] {
+            assert_eq!(below(word), None);
+        }
+        let of = |words| Rules::new(CfaRule::StackPointer, words, 0);
+        assert!(of(131_091).is_some_and(|rules| rules.at(9).cfa_words() == 131_091));
+        assert_eq!(of(i64::MAX / 8), None);
     }
 }

@@ -3,14 +3,13 @@
 //! pointer and the return address, and of all rules only those that compilers
 //! emit for them.
 //!
-//! What the rows cannot say becomes [`CfaRule::Unknown`], where a walk goes on
-//! by frame pointers. On x86-64 that is code whose canonical frame address
-//! hangs on another register (a few instructions of functions that realign
-//! their stack) and hand-written assembly. On aarch64 it is every place where
-//! the return address is still in its register (leaf functions, prologues):
-//! the row has no room to say so, and a walk by frame pointers skips one caller
-//! there. Other frames are expressible if they keep the pair of frame pointer
-//! and return address that the ABI asks for.
+//! Code that has no information becomes [`CfaRule::Unknown`], where a walk goes
+//! on by frame pointers. What the rows cannot say becomes
+//! [`CfaRule::Inexpressible`], where it ends: on x86-64 code whose canonical
+//! frame address hangs on another register (a few instructions of functions
+//! that realign their stack, the dynamic linker while it binds a symbol late,
+//! hand-written cryptography), on aarch64 frames that keep frame pointer and
+//! return address apart.
 use super::image::{Image, Machine};
 use super::rules::{Bytes, Rules};
 use gimli::{
@@ -26,9 +25,10 @@ const LONGEST_COMMON_ENTRY: usize = 4096;
 /// 128 MiB of rows.
 const MOST_ROWS: usize = 1 << 24;
 
-/// Fewer bytes than this between two functions are padding, where no call is:
-/// the rules before go on, and mostly are those that the next function begins
-/// with. That saves a tenth to a sixth of all rows.
+/// Fewer bytes than this between two functions are padding, where no call is.
+/// A return address behind it was made up, to begin a stack with a function that
+/// is never called (glibc's `makecontext`): the walk ends. More may be code that
+/// has no information, where frame pointers may lead on.
 const SMALLEST_GAP: u32 = 16;
 
 /// Why a module has no unwinding table.
@@ -56,20 +56,26 @@ pub struct UnwindTable {
 }
 
 impl UnwindTable {
-    /// Evaluates `.eh_frame`, or `.debug_frame` where there is none.
+    /// Evaluates `.eh_frame`, and `.debug_frame` for code that the former does
+    /// not know: a program that was built without `.eh_frame` still has that of
+    /// its start-up code.
     pub fn build(image: &Image) -> Result<Self, UnwindError> {
         let mut collector = Collector::new(image)?;
         let vendor = match image.machine() {
             Machine::X86_64 => Vendor::Default,
             Machine::Aarch64 => Vendor::AArch64,
         };
-        if let Some((address, bytes)) = eh_frame(image) {
+        let (frames, debug) = (eh_frame(image), image.section(".debug_frame"));
+        if frames.is_none() && debug.is_none() {
+            return Err(UnwindError::Missing);
+        }
+        if let Some((address, bytes)) = frames {
             let mut section = EhFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(vendor);
             collector.collect(&section, &BaseAddresses::default().set_eh_frame(address))?;
-        } else {
-            let (_, bytes) = image.section(".debug_frame").ok_or(UnwindError::Missing)?;
+        }
+        if let Some((_, bytes)) = debug {
             let mut section = DebugFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             section.set_vendor(vendor);
@@ -200,7 +206,8 @@ impl Collector {
                     Rules::bare(CfaRule::Signal)
                 } else {
                     let return_address = function.cie().return_address_register();
-                    Rules::of(self.machine, section, row, return_address).unwrap_or(Rules::UNKNOWN)
+                    Rules::of(self.machine, section, row, return_address)
+                        .unwrap_or(Rules::INEXPRESSIBLE)
                 };
                 let (Ok(start), Ok(end)) = (u32::try_from(range.0), u32::try_from(range.1)) else {
                     return false;
@@ -227,8 +234,10 @@ impl Collector {
             if previous.replace(span.start) == Some(span.start) {
                 continue;
             }
-            if span.start.saturating_sub(covered) >= SMALLEST_GAP {
-                put(covered, Rules::UNKNOWN);
+            match span.start.saturating_sub(covered) {
+                0 => {}
+                1..SMALLEST_GAP if covered > 0 => put(covered, Rules::INEXPRESSIBLE),
+                _ => put(covered, Rules::UNKNOWN),
             }
             // Overlapping functions are damaged ones; the rest of the first
             // is lost with the gap behind the second.

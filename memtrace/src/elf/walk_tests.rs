@@ -2,26 +2,31 @@
 use super::*;
 use std::collections::BTreeMap;
 
-fn row(rule: CfaRule, cfa_words: i16, fp_words_below_cfa: i8) -> UnwindRow {
-    UnwindRow {
-        pc: 0,
-        cfa_words,
-        fp_words_below_cfa,
-        rule: rule as u8,
-    }
+fn row(rule: CfaRule, cfa_words: i64, fp_words_below_cfa: i8) -> UnwindRow {
+    UnwindRow::new(0, rule, cfa_words, fp_words_below_cfa).unwrap()
 }
 
-/// Walks from `ip` 0x1000, `sp` 0x8000, `fp` 0x9000. Rules hold from their
-/// address on.
+/// Walks from `ip` 0x1000, `sp` 0x8000, `fp` 0x9000, `lr` 0x2001. Rules hold
+/// from their address on.
 fn walked(rows: &[(u64, UnwindRow)], words: &[(u64, u64)], exact: bool) -> Walk {
+    walked_on(Machine::X86_64, rows, words, exact)
+}
+
+fn walked_on(
+    machine: Machine,
+    rows: &[(u64, UnwindRow)],
+    words: &[(u64, u64)],
+    exact: bool,
+) -> Walk {
     let rows: BTreeMap<_, _> = rows.iter().copied().collect();
     let memory: BTreeMap<_, _> = words.iter().copied().collect();
     walk(
-        Machine::X86_64,
+        machine,
         Registers {
             ip: 0x1000,
             sp: 0x8000,
             fp: 0x9000,
+            lr: 0x2001,
             exact,
         },
         64,
@@ -30,15 +35,7 @@ fn walked(rows: &[(u64, UnwindRow)], words: &[(u64, u64)], exact: bool) -> Walk 
     )
 }
 
-const END: (u64, UnwindRow) = (
-    0x5000,
-    UnwindRow {
-        pc: 0,
-        cfa_words: 0,
-        fp_words_below_cfa: 0,
-        rule: CfaRule::End as u8,
-    },
-);
+const END: (u64, UnwindRow) = (0x5000, UnwindRow::bare(CfaRule::End));
 
 fn complete(frames: &[u64]) -> Walk {
     Walk {
@@ -96,6 +93,7 @@ fn stubs_of_the_procedure_linkage_table() {
         ip: 0x100b,
         sp: 0x8000,
         fp: 0,
+        lr: 0,
         exact: true,
     };
     let rows: BTreeMap<_, _> = rows.into_iter().collect();
@@ -137,6 +135,50 @@ fn unknown_code_is_walked_by_frame_pointers() {
     let rows = [(0x0f00, row(CfaRule::Unknown, 0, 0)), END];
     let words = [(0x9000, 0x9100), (0x9008, 0x5001)];
     assert_eq!(walked(&rows, &words, false), complete(&[0x1000, 0x5001]));
+}
+
+#[test]
+fn a_rule_that_no_row_can_say_is_not_guessed() {
+    let rows = [(0x0f00, row(CfaRule::Inexpressible, 0, 0)), END];
+    let words = [(0x9000, 0x9100), (0x9008, 0x5001)];
+    let found = walked(&rows, &words, false);
+    assert_eq!((found.frames, found.complete), (vec![0x1000], false));
+}
+
+#[test]
+fn frames_of_more_than_a_quarter_mebibyte() {
+    let rows = [(0x0f00, row(CfaRule::StackPointer, 131_091, 0)), END];
+    let words = [(0x8000 + 131_090 * 8, 0x5001)];
+    assert_eq!(walked(&rows, &words, false), complete(&[0x1000, 0x5001]));
+}
+
+#[test]
+fn return_addresses_on_aarch64() {
+    // Interrupted in a leaf function without a frame.
+    let rows = [
+        (0x0f00, row(CfaRule::StackPointer, 0, 0)),
+        // Frame pointer left alone, return address two words below.
+        (0x2000, row(CfaRule::StackPointer, 4, -2)),
+        // A frame record 512 words below the frame address, signed.
+        (0x3000, row(CfaRule::FrameRecord, 512, 0)),
+        // The same right below it.
+        (0x4000, row(CfaRule::StackPointer, 2, 2)),
+        END,
+    ];
+    let words = [
+        (0x8010, 0x3001),
+        (0x9000, 0x7777),
+        (0x9008, 0x00b1_0000_0000_4001),
+        (0xa000, 0),
+        (0xa008, 0x5001),
+    ];
+    assert_eq!(
+        walked_on(Machine::Aarch64, &rows, &words, true),
+        complete(&[0x1000, 0x2001, 0x3001, 0x4001, 0x5001])
+    );
+    // Only the innermost function's link register is known.
+    let lost = walked_on(Machine::Aarch64, &rows, &words, false);
+    assert_eq!((lost.frames, lost.complete), (vec![0x1000], false));
 }
 
 #[test]
@@ -223,6 +265,7 @@ fn a_sleeping_process_is_walked_to_its_start() {
             ip: registers.rip,
             sp: registers.rsp,
             fp: registers.rbp,
+            lr: 0,
             exact: true,
         },
         128,

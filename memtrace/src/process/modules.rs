@@ -15,6 +15,7 @@ use super::{ProcessError, failed, read};
 use crate::elf::image::{DefinedFunction, ElfError, Image};
 
 mod recorded;
+mod vdso;
 
 pub use recorded::{FileFacts, RecordedModule};
 
@@ -102,7 +103,7 @@ pub struct MappedModule {
 #[derive(Clone, Debug, Default)]
 pub struct Modules {
     mapped: Vec<MappedModule>,
-    /// Executable memory that is no file: code made at run time, the vDSO.
+    /// Executable memory that is no file: code made at run time.
     anonymous: Vec<(u64, u64)>,
 }
 
@@ -193,18 +194,8 @@ impl ModuleCache {
         let mut anonymous = Vec::new();
         for map in maps.into_iter().filter(|map| map.executable) {
             let (start, end) = (map.start, map.end);
-            if map.is_vdso()
-                && let Some(module) = self.vdso(proc_root, pid, &map)
-            {
-                mapped.push(MappedModule {
-                    start,
-                    end,
-                    bias: start,
-                    module,
-                });
-                continue;
-            }
-            if !map.is_file() {
+            let is_vdso = map.path.as_os_str() == vdso::NAME;
+            if !map.is_file() && !is_vdso {
                 // The kernel's own for uprobes holds return trampolines, which
                 // no stack should lead through.
                 if map.path.as_os_str() != "[uprobes]" {
@@ -213,7 +204,12 @@ impl ModuleCache {
                 continue;
             }
             let path = &map.path;
-            let key = map.file;
+            // The kernel has one for each of its ABIs.
+            let key = if is_vdso {
+                (vdso::NAME.to_owned(), end.wrapping_sub(start))
+            } else {
+                map.file
+            };
             let range = format!("{pid}/map_files/{start:x}-{end:x}");
             let candidates = [
                 proc_root.join(range),
@@ -224,11 +220,19 @@ impl ModuleCache {
             let id = if let Some(known) = self.by_file.get(&key) {
                 *known
             } else {
-                let opened = self.open(path, &candidates);
+                let file = if is_vdso {
+                    vdso::copy(proc_root, pid, start, end).ok()
+                } else {
+                    candidates.iter().find_map(|path| File::open(path).ok())
+                };
+                let opened = self.open(path, file);
                 self.by_file.insert(key, opened);
                 opened
             };
             let Some(module) = id.map(|id| self.get(id)) else {
+                if is_vdso {
+                    anonymous.push((start, end));
+                }
                 continue;
             };
             let bias = module
@@ -247,35 +251,14 @@ impl ModuleCache {
         Ok(Modules { mapped, anonymous })
     }
 
-    /// The code that the kernel maps into every process: an ELF file that is
-    /// only in memory. Copied once; `None` where it cannot be read.
-    fn vdso(&mut self, proc_root: &Path, pid: u32, map: &read::Map) -> Option<Arc<Module>> {
-        let key = (read::VDSO.to_owned(), 0);
-        let known = self.by_file.get(&key).copied();
-        let id = known.unwrap_or_else(|| {
-            let copied = read::vdso(proc_root, pid, map).ok();
-            let id = copied.map(|file| self.add(Path::new(read::VDSO), file));
-            self.by_file.insert(key, id);
-            id
-        })?;
-        Some(Arc::clone(self.get(id)))
-    }
-
-    fn open(&mut self, path: &Path, candidates: &[PathBuf]) -> Option<ModuleId> {
-        let opened = candidates
-            .iter()
-            .find_map(|candidate| File::open(candidate).ok());
-        let Some(file) = opened else {
+    fn open(&mut self, path: &Path, file: Option<File>) -> Option<ModuleId> {
+        let Some(file) = file else {
             log::info!(
                 "cannot open {}: its code is shown as addresses",
                 path.display()
             );
             return None;
         };
-        Some(self.add(path, file))
-    }
-
-    fn add(&mut self, path: &Path, file: File) -> ModuleId {
         let image = Image::open(&file);
         if let Err(error) = &image {
             log::debug!("{}: {error}", path.display());
@@ -292,7 +275,7 @@ impl ModuleCache {
             image,
             file: Some(file),
         }));
-        id
+        Some(id)
     }
 }
 

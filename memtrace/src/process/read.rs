@@ -2,13 +2,10 @@
 //! may be any bytes, so they are read as bytes.
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
-
-use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// What `stat` says (`proc_pid_stat`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +22,6 @@ pub(super) struct Stat {
     pub(super) start_time: u64,
 }
 
-/// What `maps` calls the code that the kernel maps into every process.
-pub(super) const VDSO: &str = "[vdso]";
-
-/// More than any kernel's.
-const LARGEST_VDSO: u64 = 1 << 20;
-
 /// One line of `maps` (`proc_pid_maps`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Map {
@@ -45,11 +36,6 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Whether it is the code that the kernel maps into every process.
-    pub(super) fn is_vdso(&self) -> bool {
-        self.path.as_os_str() == VDSO
-    }
-
     /// Whether a file is mapped.
     pub(super) fn is_file(&self) -> bool {
         self.path.as_os_str().as_bytes().starts_with(b"/")
@@ -61,16 +47,6 @@ fn invalid(what: &str) -> io::Error {
         io::ErrorKind::InvalidData,
         format!("{what} is not as expected"),
     )
-}
-
-/// The vDSO as a file of its own, so that it can be read like all others.
-pub(super) fn vdso(root: &Path, pid: u32, map: &Map) -> io::Result<File> {
-    let size = map.end.saturating_sub(map.start).min(LARGEST_VDSO);
-    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-    File::open(root.join(format!("{pid}/mem")))?.read_exact_at(&mut bytes, map.start)?;
-    let mut copy = File::from(memfd_create("vdso", MFdFlags::MFD_CLOEXEC)?);
-    copy.write_all(&bytes)?;
-    Ok(copy)
 }
 
 pub(super) fn stat(root: &Path, pid: u32) -> io::Result<Stat> {
