@@ -78,8 +78,8 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
     ),
     (
         "memtrace-ebpf/src/cache.rs",
-        1,
-        "remembered walks live in map memory that all CPUs share",
+        2,
+        "remembered walks live in map memory that all CPUs share; a helper",
     ),
     (
         "memtrace-ebpf/src/count.rs",
@@ -94,8 +94,13 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
     ("memtrace-ebpf/src/process.rs", 1, "a map lookup"),
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
     (
+        "memtrace-ebpf/src/hidden.rs",
+        2,
+        "helpers: the current task, kernel memory",
+    ),
+    (
         "memtrace-ebpf/src/stack.rs",
-        10,
+        11,
         "registers of the context, helpers, a map lookup",
     ),
     (
