@@ -1,4 +1,5 @@
 //! All that differs between kernels.
+pub mod memory;
 pub mod uprobe;
 
 use std::io;

@@ -1,0 +1,156 @@
+//! Findings about what the kernel takes.
+use super::{Case, Limits, NEVER, finding, growth, joined, kb, share};
+use crate::{
+    finding::{Finding, Severity},
+    kernel::memory::UNACCOUNTED,
+    meminfo::huge::HUGETLB,
+    unit::Count,
+};
+
+pub(super) fn slab(case: &Case<'_>) -> Option<Finding> {
+    const LIMITS: Limits = Limits {
+        info: NEVER,
+        warning: 10,
+        critical: 30,
+    };
+    let held = case.field("SUnreclaim");
+    let level = LIMITS.severity(held, case.sheet.total_kb);
+    let growth = growth::of(case, "SUnreclaim");
+    let severity = level.max(growth.as_ref().map(|_| Severity::Warning))?;
+    let figures = format!(
+        "SUnreclaim is {} ({} of the machine); SReclaimable, which memory pressure frees, is {}",
+        kb(held),
+        case.share(held),
+        kb(case.field("SReclaimable")),
+    );
+    let cache = case.machine.caches.first().map(|cache| {
+        format!(
+            "the largest cache is {} with {} ({} of {} objects in use)",
+            cache.name,
+            kb(cache.kb),
+            Count(cache.active),
+            Count(cache.objects)
+        )
+    });
+    let evidence = joined([Some(figures), cache, growth::evidence(growth.as_ref())]);
+    Some(finding(
+        "slab_growth",
+        severity,
+        growth::title(
+            "unreclaimable kernel objects (slab)",
+            growth.as_ref(),
+            &case.share(held),
+        ),
+        evidence,
+        "Watch which cache grows (`memtrace meminfo --watch 10s`, `slabtop -s c`). The cache names the kind of object: dentry and inode caches shrink with vm.vfs_cache_pressure above 100 or `echo 2 > /proc/sys/vm/drop_caches` (later look-ups go to disk); kmalloc-* that only grows is most likely a leak of a driver or of the network stack",
+    ))
+}
+
+pub(super) fn vmalloc(case: &Case<'_>) -> Option<Finding> {
+    const LIMITS: Limits = Limits {
+        info: NEVER,
+        warning: 10,
+        critical: 30,
+    };
+    let held = case.sheet.kb("VmallocUsed");
+    let level = LIMITS.severity(held, case.sheet.total_kb);
+    let growth = growth::of(case, "VmallocUsed");
+    let severity = level.max(growth.as_ref().map(|_| Severity::Warning))?;
+    let figure = format!(
+        "vmalloc holds {} ({} of the machine)",
+        kb(held),
+        case.share(held)
+    );
+    let callers = case.machine.vmalloc.as_ref().map(|areas| &areas.callers);
+    let caller = callers.and_then(|callers| callers.first()).map(|caller| {
+        format!(
+            "the largest caller is {} with {} in {} areas",
+            caller.caller,
+            kb(caller.pages.saturating_mul(case.machine.page_kb)),
+            Count(caller.areas)
+        )
+    });
+    let evidence = joined([Some(figure), caller, growth::evidence(growth.as_ref())]);
+    Some(finding(
+        "vmalloc_growth",
+        severity,
+        growth::title("vmalloc", growth.as_ref(), &case.share(held)),
+        evidence,
+        "The caller (/proc/vmallocinfo, as root) names the code: BPF maps and programs go with the program that holds them, kernel stacks with threads, others are a driver's or file system's and go when it is unloaded or unmounted",
+    ))
+}
+
+pub(super) fn page_tables(case: &Case<'_>) -> Option<Finding> {
+    const LIMITS: Limits = Limits {
+        info: NEVER,
+        warning: 2,
+        critical: 10,
+    };
+    let held = case.field("PageTables");
+    let severity = LIMITS.severity(held, case.sheet.total_kb)?;
+    Some(finding(
+        "pagetable_bloat",
+        severity,
+        format!("page tables take {} of the machine", case.share(held)),
+        format!(
+            "PageTables is {}; programs have {} mapped (AnonPages) and {} (Mapped). A page table of 4 kB maps 2 MB, once for each process",
+            kb(held),
+            kb(case.field("AnonPages")),
+            kb(case.field("Mapped")),
+        ),
+        "Find the processes with the most (VmPTE in /proc/PID/status). Many processes on one large shared segment: put it on huge pages (one entry for 2 MB; they must be set aside beforehand), or use fewer processes. One process with a huge sparse mapping: MADV_DONTNEED does not free its tables, munmap does",
+    ))
+}
+
+pub(super) fn unaccounted(case: &Case<'_>) -> Option<Finding> {
+    // Oracle's oled warns at 10 % of what is not huge pages.
+    const LIMITS: Limits = Limits {
+        info: NEVER,
+        warning: 10,
+        critical: 30,
+    };
+    let held = case.sheet.unaccounted_kb;
+    let known: Vec<String> = (case.sheet.parts(UNACCOUNTED))
+        .filter(|row| row.kb > 0)
+        .map(|row| format!("{} {}", row.name, kb(row.kb.unsigned_abs())))
+        .collect();
+    let whole = case.sheet.total_kb.saturating_sub(case.sheet.kb(HUGETLB));
+    let level = LIMITS.severity(held, whole);
+    let growth = growth::of(case, UNACCOUNTED);
+    let severity = level.max(growth.as_ref().map(|_| Severity::Warning))?;
+    let of_the_rest = match case.sheet.kb(HUGETLB) {
+        0 => String::new(),
+        _ => format!(", {} of what is not huge pages", share(held, whole)),
+    };
+    let figure = format!(
+        "{} ({}{of_the_rest}) are in no counter of the kernel",
+        kb(held),
+        case.share(held),
+    );
+    let known = (!known.is_empty()).then(|| format!("known of it: {}", known.join(", ")));
+    let evidence = joined([Some(figure), known, growth::evidence(growth.as_ref())]);
+    Some(finding(
+        "unaccounted_high",
+        severity,
+        growth::title(
+            "memory that no counter knows",
+            growth.as_ref(),
+            &case.share(held),
+        ),
+        evidence,
+        "Drivers and the network allocate whole pages that nothing counts: look at sockets with full queues (`ss -tm`), graphics and DMA buffers (/sys/kernel/debug/dma_buf/bufinfo), ring sizes of network cards (`ethtool -g`), trace buffers, ZFS's ARC, VMware's balloon (`vmware-toolbox-cmd stat balloon`), virtual machines",
+    ))
+}
+
+pub(super) fn hardware(case: &Case<'_>) -> Option<Finding> {
+    let held = case.field("HardwareCorrupted");
+    (held > 0).then(|| {
+        finding(
+            "hardware_corrupted",
+            Severity::Warning,
+            format!("{} were taken out of use after memory errors", kb(held)),
+            format!("HardwareCorrupted is {}; the kernel found errors that could not be corrected there", kb(held)),
+            "Find the module in the kernel's log (`dmesg`: Machine check, Memory failure, EDAC) and replace it: more errors are likely to follow. The pages stay out of use until a restart",
+        )
+    })
+}

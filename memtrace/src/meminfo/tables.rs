@@ -1,0 +1,106 @@
+//! The smaller files beside `/proc/meminfo`: slabinfo, vmstat, modules.
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A cache of kernel objects (`/proc/slabinfo`, version 2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Of the cache.
+    pub name: String,
+    /// In kB, whole slabs.
+    pub kb: u64,
+    /// Objects in use.
+    pub active: u64,
+    /// Objects there is room for.
+    pub objects: u64,
+    /// Size of an object in bytes.
+    pub object_bytes: u64,
+}
+
+/// Reads `/proc/slabinfo`: the caches that hold memory, largest first.
+pub fn slabinfo(text: &str, page_kb: u64) -> Vec<Cache> {
+    let mut caches: Vec<Cache> = text
+        .lines()
+        .filter_map(|line| cache(line, page_kb))
+        .filter(|cache| cache.kb > 0)
+        .collect();
+    caches.sort_by(|a, b| b.kb.cmp(&a.kb).then_with(|| a.name.cmp(&b.name)));
+    caches
+}
+
+/// `name active objects size per-slab pages-per-slab : tunables … : slabdata
+/// active-slabs slabs shared`.
+fn cache(line: &str, page_kb: u64) -> Option<Cache> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let mut parts = line.split(" : ");
+    let mut words = parts.next()?.split_ascii_whitespace();
+    let name = words.next()?;
+    let numbers: Vec<u64> = words.map_while(|word| word.parse().ok()).collect();
+    let [active, objects, object_bytes, _, pages_per_slab] = numbers[..] else {
+        return None;
+    };
+    let slabs = parts.find_map(|part| part.trim_start().strip_prefix("slabdata"))?;
+    let slabs: u64 = slabs.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Cache {
+        name: name.to_owned(),
+        kb: slabs.saturating_mul(pages_per_slab).saturating_mul(page_kb),
+        active,
+        objects,
+        object_bytes,
+    })
+}
+
+/// Reads `/proc/vmstat`, or any file of names and numbers.
+pub fn vmstat(text: &str) -> HashMap<String, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, value) = line.trim().split_once(' ')?;
+            Some((name.to_owned(), value.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+/// Kernel modules by the kernel's own list (`/proc/modules`, what lsmod prints):
+/// names and bytes.
+pub fn modules(text: &str) -> Vec<(String, u64)> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_whole_slabs() {
+        let text = "\
+slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit>
+btrfs_delayed_node      0      0    312   13    1 : tunables    0    0    0 : slabdata      0      0      0
+dentry             17000  21000    192   21    1 : tunables    0    0    0 : slabdata   1000   1000      0
+kmalloc-8k            12     16   8192    4    8 : tunables    0    0    0 : slabdata      4      4      0
+cut              12     16   8192
+";
+        let caches = slabinfo(text, 4);
+        assert_eq!(caches.len(), 2);
+        assert_eq!((caches[0].name.as_str(), caches[0].kb), ("dentry", 4000));
+        assert_eq!((caches[1].kb, caches[1].active), (128, 12));
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        let vmstat = vmstat("nr_free_pages 12\nnr_isolated_anon x\n\n");
+        assert_eq!(vmstat.get("nr_free_pages"), Some(&12));
+        assert_eq!(vmstat.len(), 1);
+        let modules =
+            modules("zram 40960 1 - Live 0x0000000000000000\nzsmalloc 36864 1 zram, Live 0x0\n");
+        assert_eq!(modules[1], ("zsmalloc".to_owned(), 36_864));
+    }
+}
