@@ -64,6 +64,7 @@ pub(super) fn run(args: &MeminfoArgs) -> anyhow::Result<i32> {
     if let Some(interval) = args.watch {
         return watch(args, interval);
     }
+    let mut output = Output::open(&args.reporting)?;
     let (machine, origin, before) = match args.diff.as_slice() {
         [old, new] => (load(new)?, named(new), Some(old)),
         _ => match &args.from {
@@ -87,7 +88,7 @@ pub(super) fn run(args: &MeminfoArgs) -> anyhow::Result<i32> {
         ..choice(args)
     };
     let (report, _) = assemble(&machine, &choice);
-    Output::open(&args.reporting)?.write(&report)?;
+    output.write(&report)?;
     Ok(0)
 }
 

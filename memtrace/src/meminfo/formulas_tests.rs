@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Machine, Roots, Sheet, parse::Meminfo};
 
-/// linuxperf.com: the kernel's counters, HardwareCorrupted, Bounce, and the LRU
-/// lists with huge pages.
+/// linuxperf.com: the kernel's counters, what is corrupted or bounces, and the
+/// LRU lists with huge pages.
 fn linuxperf(meminfo: &Meminfo) -> i64 {
     let kernel = [
         "Slab",

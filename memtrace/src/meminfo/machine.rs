@@ -106,6 +106,8 @@ pub struct Machine {
     pub vmware_balloon_pages: Option<u64>,
     /// `/sys/kernel/mm/transparent_hugepage/enabled`, the chosen word.
     pub transparent_huge_pages: Option<String>,
+    /// Pages that sockets account for; some are slab.
+    pub socket_pages: Option<u64>,
     /// What could not be read.
     pub notes: Vec<String>,
 }
@@ -175,6 +177,8 @@ impl Machine {
         // A kernel without modules has no such file.
         let modules = read_text(&proc.join("modules")).unwrap_or_default();
         self.modules = tables::modules(&modules);
+        let sockets = read_text(&proc.join("net/sockstat")).ok();
+        self.socket_pages = sockets.map(|text| tables::sockstat(&text));
     }
 
     fn read_sys(&mut self, sys: &Path) {

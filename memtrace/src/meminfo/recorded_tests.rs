@@ -1,7 +1,9 @@
 //! Files of many kernels: each balances, and says what a person would find.
 use std::path::Path;
 
-use super::{Case, Machine, Roots, Sheet, findings, sheet_tests::balanced, unknown_fields};
+use super::{
+    Case, Machine, Roots, Sheet, findings, machine::Balloon, sheet_tests::balanced, unknown_fields,
+};
 use crate::{
     finding::{Finding, Severity},
     kernel::memory::UNACCOUNTED,
@@ -204,4 +206,96 @@ fn growth_since_an_earlier_sheet() {
             );
         }
     }
+}
+
+/// A machine made of a few files.
+struct Made(tempfile::TempDir);
+
+impl Made {
+    fn new(meminfo: &str) -> Self {
+        let made = Self(tempfile::tempdir().unwrap());
+        made.put("proc/meminfo", meminfo);
+        made
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn read(&self) -> (Machine, Sheet) {
+        let [proc, sys] = ["proc", "sys"].map(|root| self.0.path().join(root));
+        let machine = Machine::read(&Roots { proc, sys }).unwrap();
+        let sheet = Sheet::of(&machine);
+        balanced(&sheet);
+        (machine, sheet)
+    }
+}
+
+#[test]
+fn nodes_huge_pages_and_modules() {
+    let made = Made::new("MemTotal: 4000 kB\nMemFree: 64 kB\nHugetlb: 3072 kB\n");
+    made.put("proc/vmstat", "nr_free_pages 4\n");
+    made.put(
+        "proc/modules",
+        "zram 40960 1 - Live 0x0\nvmw_balloon 20480 0 - Live 0x0\n",
+    );
+    for node in [0, 1] {
+        let text = format!("Node {node} MemTotal: 2000 kB\nNode {node} MemFree: {node} kB\n");
+        made.put(
+            &format!("sys/devices/system/node/node{node}/meminfo"),
+            &text,
+        );
+    }
+    for (file, number) in [("nr", "1\n"), ("free", "1\n"), ("resv", "0\n")] {
+        for size in [1024, 2048] {
+            let path = format!("sys/kernel/mm/hugepages/hugepages-{size}kB/{file}_hugepages");
+            made.put(&path, number);
+        }
+    }
+    let (machine, sheet) = made.read();
+    assert_eq!(machine.page_kb, 16);
+    let free: Vec<_> = machine.nodes.iter().map(|node| node.free_kb).collect();
+    assert_eq!(free, [0, 1]);
+    assert_eq!(sheet.kb("idle huge pages"), 3072);
+    let explained = super::explain::explanations(&machine, &sheet, true);
+    let modules = explained
+        .iter()
+        .find(|topic| topic.id == "modules")
+        .unwrap();
+    assert!(
+        modules.text.contains("60 kB in 2 modules"),
+        "{}",
+        modules.text
+    );
+}
+
+#[test]
+fn balloons_by_their_driver() {
+    let made = Made::new("MemTotal: 4000 kB\nMemFree: 64 kB\n");
+    made.put(
+        "proc/vmstat",
+        "nr_free_pages 4\nballoon_inflate 10\nballoon_deflate 4\n",
+    );
+    let (machine, sheet) = made.read();
+    assert_eq!(
+        (machine.balloon, sheet.kb("Balloon")),
+        (Balloon::Unknown, 96)
+    );
+    for (bit, balloon) in [('0', Balloon::OffTotal), ('1', Balloon::InTotal)] {
+        let path = "sys/bus/virtio/drivers/virtio_balloon/virtio3/features";
+        made.put(path, &format!("11{bit}00\n"));
+        assert_eq!(made.read().0.balloon, balloon);
+    }
+    made.put("sys/module/vmw_balloon/version", "1\n");
+    made.put(
+        "sys/kernel/debug/vmmemctl",
+        "target:   9 pages\ncurrent:               20 pages\n",
+    );
+    let (machine, sheet) = made.read();
+    assert_eq!(
+        (machine.balloon, sheet.kb("Balloon")),
+        (Balloon::InTotal, 320)
+    );
 }

@@ -199,8 +199,8 @@ fn where_stacks_are(machine: &Machine, has_vmalloc: bool) -> Stacks {
     }
     // A vendor that maps stacks its own way; 32-bit machines with high memory,
     // whose kernels have no room for stacks there.
-    let apart = ["VmapStack", "HighTotal"];
-    if !has_vmalloc || apart.iter().any(|name| meminfo.get(name).is_some()) {
+    let apart = meminfo.get("VmapStack").is_some() || meminfo.kb("HighTotal") > 0;
+    if !has_vmalloc || apart {
         Stacks::Apart
     } else {
         Stacks::LikelyInVmalloc

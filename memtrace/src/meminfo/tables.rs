@@ -1,4 +1,5 @@
-//! The smaller files beside `/proc/meminfo`: slabinfo, vmstat, modules.
+//! The smaller files beside `/proc/meminfo`: slabinfo, vmstat, modules,
+//! sockstat.
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,15 @@ pub fn modules(text: &str) -> Vec<(String, u64)> {
         .collect()
 }
 
+/// Pages that sockets account for (`/proc/net/sockstat`: `TCP: … mem 12`).
+pub fn sockstat(text: &str) -> u64 {
+    let pages = text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(" mem ")?;
+        rest.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    });
+    pages.fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +112,12 @@ cut              12     16   8192
         let modules =
             modules("zram 40960 1 - Live 0x0000000000000000\nzsmalloc 36864 1 zram, Live 0x0\n");
         assert_eq!(modules[1], ("zsmalloc".to_owned(), 36_864));
+    }
+    #[test]
+    fn pages_of_sockets() {
+        let text = "sockets: used 61\nTCP: inuse 5 orphan 0 tw 0 alloc 6 mem 7\nUDP: inuse 0 mem 2\n\
+            RAW: inuse 0\nFRAG: inuse 0 memory 4096\n";
+        assert_eq!(sockstat(text), 9);
+        assert_eq!(sockstat("TCP: mem \n"), 0);
     }
 }

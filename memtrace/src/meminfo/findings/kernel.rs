@@ -128,7 +128,18 @@ pub(super) fn unaccounted(case: &Case<'_>) -> Option<Finding> {
         case.share(held),
     );
     let known = (!known.is_empty()).then(|| format!("known of it: {}", known.join(", ")));
-    let evidence = joined([Some(figure), known, growth::evidence(growth.as_ref())]);
+    let sockets = case.machine.socket_pages.map(|pages| {
+        format!(
+            "queues of sockets are at most {} of it",
+            kb(pages.saturating_mul(case.machine.page_kb))
+        )
+    });
+    let evidence = joined([
+        Some(figure),
+        known,
+        sockets,
+        growth::evidence(growth.as_ref()),
+    ]);
     Some(finding(
         "unaccounted_high",
         severity,

@@ -48,7 +48,8 @@ pub(super) fn balloon(case: &Case<'_>) -> Option<Finding> {
     };
     let held = balloon_kb(case.machine)?;
     let counted = case.sheet.row("Balloon").is_some();
-    let before = case.sheet.total_kb + if counted { 0 } else { held };
+    let off_total = if counted { 0 } else { held };
+    let before = case.sheet.total_kb.saturating_add(off_total);
     let severity = LIMITS.severity(held, before)?;
     let place = if counted {
         "they still count in MemTotal"

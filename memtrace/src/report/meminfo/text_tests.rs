@@ -124,13 +124,13 @@ fn text_of_changes() {
         .unwrap();
     assert_eq!(
         *slab,
-        "    SUnreclaim                             400 kB   10.0 %          +100 kB     +50 KiB/s"
+        "    SUnreclaim                             400 kB   10.0 %          +100 kB      +50 KiB/s"
     );
     let free = lines
         .iter()
         .find(|line| line.contains("  MemFree "))
         .unwrap();
-    assert!(free.ends_with("-100 kB     -50 KiB/s"), "{free}");
+    assert!(free.ends_with("-100 kB      -50 KiB/s"), "{free}");
 }
 
 #[test]
