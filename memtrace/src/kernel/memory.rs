@@ -81,7 +81,7 @@ pub const FIELDS: &[Field] = &[
     field("SReclaimable", Role::Worked, "kernel objects that can be reclaimed"),
     field("SUnreclaim", Role::Worked, "kernel objects that cannot be reclaimed"),
     field("KernelStack", Role::Worked, "kernel stacks of threads"),
-    field("ShadowCallStack", Role::Part("VmallocUsed"), "shadow stacks of threads"),
+    field("ShadowCallStack", Role::View, "shadow stacks of threads: part of Slab, of VmallocUsed from 5.11 on"),
     field("PageTables", Role::Kernel, "page tables of programs"),
     field("SecPageTables", Role::Kernel, "page tables of virtual machines and IOMMUs"), // Since 6.1
     field("Quicklists", Role::Kernel, "free page tables that are kept"), // Up to 5.2

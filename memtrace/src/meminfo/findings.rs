@@ -29,6 +29,7 @@ type Rule = fn(&Case<'_>) -> Option<Finding>;
 const RULES: &[Rule] = &[
     user::shmem_hog,
     shortage::cma_only_free,
+    shortage::low_memory,
     kernel::slab,
     kernel::vmalloc,
     kernel::page_tables,

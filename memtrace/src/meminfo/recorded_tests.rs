@@ -178,6 +178,22 @@ fn a_folder_with_meminfo_alone_says_what_it_lacks() {
     assert_eq!(Machine::read(&roots).unwrap().notes.len(), 3);
 }
 
+/// Free memory that the kernel cannot use, on a 32-bit machine.
+#[test]
+fn low_memory_is_what_counts_on_32_bits() {
+    let text = "MemTotal: 4000 kB\nMemFree: 2000 kB\nHighTotal: 3000 kB\nHighFree: 1990 kB\nLowTotal: 1000 kB\n";
+    for (free, expected) in [
+        (10, Some(Severity::Critical)),
+        (30, Some(Severity::Warning)),
+        (60, None),
+    ] {
+        let machine = Machine::of_meminfo(&format!("{text}LowFree: {free} kB\n")).unwrap();
+        let (_, findings) = findings_of(&machine);
+        let found = findings.iter().find(|finding| finding.id == "lowmem_low");
+        assert_eq!(found.map(|finding| finding.severity), expected);
+    }
+}
+
 /// Growth is told against an earlier sheet.
 #[test]
 fn growth_since_an_earlier_sheet() {

@@ -40,6 +40,32 @@ pub(super) fn cma_only_free(case: &Case<'_>) -> Option<Finding> {
     ))
 }
 
+/// 32-bit machines with more memory than the kernel can address at all times.
+pub(super) fn low_memory(case: &Case<'_>) -> Option<Finding> {
+    let (total, free) = (case.field("LowTotal"), case.field("LowFree"));
+    if case.field("HighTotal") == 0 || total == 0 {
+        return None;
+    }
+    let severity = match free {
+        _ if free < total / 50 => Severity::Critical,
+        _ if free < total / 20 => Severity::Warning,
+        _ => return None,
+    };
+    Some(finding(
+        "lowmem_low",
+        severity,
+        format!("low memory is nearly used up: {} are free", kb(free)),
+        format!(
+            "LowFree is {} of LowTotal {} ({}); the kernel's own objects must lie there, and HighFree ({}) is of no use to them",
+            kb(free),
+            kb(total),
+            share(free, total),
+            kb(case.field("HighFree")),
+        ),
+        "A 64-bit kernel has no such limit. Otherwise fewer threads, files and sockets (Slab, KernelStack and PageTables lie there), or a kernel with another split (CONFIG_VMSPLIT_2G: programs then have less address space)",
+    ))
+}
+
 pub(super) fn balloon(case: &Case<'_>) -> Option<Finding> {
     const LIMITS: Limits = Limits {
         info: NEVER,

@@ -21,6 +21,9 @@ const PROCESSES: usize = 20_000;
 /// Open files that are looked at, in all.
 const OPEN_FILES: usize = 1_000_000;
 
+/// Mappings that are looked at, in all.
+const MAPPINGS: usize = 5_000_000;
+
 /// All processes.
 pub(super) fn pids(proc_root: &Path, notes: &mut Vec<String>) -> Vec<u32> {
     let entries = fs::read_dir(proc_root).into_iter().flatten().flatten();
@@ -82,14 +85,21 @@ pub(super) fn search(
     search: &mut Search,
 ) {
     let mut open_files = 0;
+    let mut mappings = 0_usize;
     let mut unseen = 0_usize;
     let own_ipc = namespace(proc_root, "self", "ipc");
     for pid in pids {
         unseen += usize::from(!open(proc_root, *pid, &mut open_files, search));
+        if mappings >= MAPPINGS {
+            continue;
+        }
         let Ok(maps) = maps(proc_root, *pid) else {
             continue;
         };
+        mappings = mappings.saturating_add(maps.len());
         let same_ipc = namespace(proc_root, &pid.to_string(), "ipc") == own_ipc;
+        // Costly, and seldom needed.
+        let mut smaps = None;
         for map in &maps {
             let segment = segments.iter().find(|segment| segment.id == map.file.1);
             if same_ipc
@@ -102,7 +112,7 @@ pub(super) fn search(
                 }
                 continue;
             }
-            mapped(proc_root, *pid, map, search);
+            mapped(proc_root, *pid, map, &mut smaps, search);
         }
     }
     if unseen > 0 {
@@ -110,10 +120,15 @@ pub(super) fn search(
             "open files and mappings of {unseen} processes can be seen by root alone: holders of shared memory may be missing"
         ));
     }
-    if open_files >= OPEN_FILES {
-        search.notes.push(format!(
-            "only the first {OPEN_FILES} open files were searched for shared memory"
-        ));
+    for (seen, most, what) in [
+        (open_files, OPEN_FILES, "open files"),
+        (mappings, MAPPINGS, "mappings"),
+    ] {
+        if seen >= most {
+            search.notes.push(format!(
+                "only the first {most} {what} were searched for shared memory"
+            ));
+        }
     }
 }
 
@@ -169,7 +184,7 @@ fn shared_memory(link: &Path) -> Option<(FileId, u64)> {
     is_tmpfs.then(|| ((file.dev(), file.ino()), blocks_kb(file.blocks())))
 }
 
-fn mapped(proc_root: &Path, pid: u32, map: &Map, search: &mut Search) {
+fn mapped(proc_root: &Path, pid: u32, map: &Map, smaps: &mut Option<String>, search: &mut Search) {
     let Some(device) = device(&map.file.0) else {
         return;
     };
@@ -188,7 +203,11 @@ fn mapped(proc_root: &Path, pid: u32, map: &Map, search: &mut Search) {
         search.add(id, Some(pid), || holder(kind, name, id, kb));
     } else if kind != HolderKind::DeletedFile {
         // Others' deleted files may be of any file system.
-        let kb = resident(proc_root, pid, map);
+        let smaps = smaps.get_or_insert_with(|| {
+            read_text(&proc_root.join(format!("{pid}/smaps"))).unwrap_or_default()
+        });
+        // What the process itself has of it.
+        let kb = rss(smaps, map.start).unwrap_or(0);
         search.add(id, Some(pid), || Holder {
             at_least: true,
             ..holder(kind, name, id, kb)
@@ -203,12 +222,7 @@ fn device(text: &str) -> Option<u64> {
     Some(makedev(number(major)?, number(minor)?))
 }
 
-/// What the process itself has of a mapping, where its file is out of reach.
-fn resident(proc_root: &Path, pid: u32, map: &Map) -> u64 {
-    let text = read_text(&proc_root.join(format!("{pid}/smaps"))).unwrap_or_default();
-    rss(&text, map.start).unwrap_or(0)
-}
-
+/// The resident part of the mapping at `start`, in kB.
 fn rss(smaps: &str, start: u64) -> Option<u64> {
     let mut lines = smaps.lines();
     lines.find(|line| {
