@@ -120,6 +120,8 @@ pub const FIELDS: &[Field] = &[
     field("DirectMap4M", Role::View, "how the kernel maps all memory"),
     field("DirectMap1G", Role::View, "how the kernel maps all memory"),
     field("DirectMap2G", Role::View, "how the kernel maps all memory"),
+    field("CmaAllocated", Role::Part(UNACCOUNTED), "vendors': contiguous memory that drivers hold"),
+    field("CmaReleased", Role::View, "vendors': the rest of CmaTotal"),
     field("DriverCma", Role::Part(UNACCOUNTED), "Amlogic: contiguous memory that drivers hold"),
     field("VmapStack", Role::Vendor, "Amlogic's, about kernel stacks that it maps page by page"),
     field("VmapFault", Role::Vendor, "Amlogic's, about kernel stacks that it maps page by page"),

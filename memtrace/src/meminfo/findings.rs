@@ -37,6 +37,7 @@ const RULES: &[Rule] = &[
     shortage::balloon,
     kernel::unaccounted,
     kernel::hardware,
+    kernel::overlap,
     shortage::swap,
     shortage::available,
 ];

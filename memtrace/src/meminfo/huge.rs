@@ -45,6 +45,12 @@ pub(super) fn rows(machine: &Machine, sheet: &mut Sheet) {
     else {
         return;
     };
+    if is_off_total(&sizes, kb, sheet) {
+        sheet.notes.push(format!(
+            "Hugetlb ({kb} kB) is in no row: before 3.0, gigantic pages that are set aside at boot are not in MemTotal"
+        ));
+        return;
+    }
     sheet.push(
         HUGETLB,
         kb,
@@ -87,4 +93,16 @@ pub(super) fn rows(machine: &Machine, sheet: &mut Sheet) {
     for (name, kb, source, about) in parts {
         sheet.part(HUGETLB, name, kb, source, about);
     }
+}
+
+/// Pages larger than the page allocator has can only be set aside at boot;
+/// kernels before 3.0 take those off MemTotal (b0320c7b7d1a). Nothing but the
+/// sum tells.
+fn is_off_total(sizes: &[HugePages], kb: u64, sheet: &Sheet) -> bool {
+    const GIGANTIC_KB: u64 = 1 << 20;
+    let gigantic = sizes
+        .iter()
+        .any(|size| size.size_kb >= GIGANTIC_KB && size.total > 0);
+    let room = u64::try_from(sheet.rest()).unwrap_or(0);
+    gigantic && kb > room.saturating_add(sheet.total_kb / 100)
 }

@@ -194,6 +194,33 @@ fn low_memory_is_what_counts_on_32_bits() {
     }
 }
 
+/// What people have met: gigantic pages outside MemTotal, CMA pages freed twice.
+#[test]
+fn figures_that_do_not_fit() {
+    let gigantic = "MemTotal: 32000000 kB\nMemFree: 31000000 kB\nHugePages_Total: 30\nHugePages_Free: 30\n\
+        HugePages_Rsvd: 0\nHugepagesize: 1048576 kB\n";
+    let (sheet, found) = findings_of(&Machine::of_meminfo(gigantic).unwrap());
+    assert_eq!((sheet.unaccounted_kb, found.len()), (1_000_000, 0));
+    assert!(sheet.row("Hugetlb").is_none());
+    assert!(
+        sheet.notes.iter().any(|note| note.contains("gigantic")),
+        "{:?}",
+        sheet.notes
+    );
+    let twice =
+        "MemTotal: 16000000 kB\nMemFree: 22000000 kB\nCmaTotal: 200000 kB\nCmaFree: 6600000 kB\n";
+    let (sheet, found) = findings_of(&Machine::of_meminfo(twice).unwrap());
+    assert_eq!(
+        (sheet.kb("MemFree"), ids(&found)),
+        (22_000_000, vec!["counters_overlap"])
+    );
+    assert!(
+        found[0].evidence.contains("CmaFree 6,600,000 kB is more"),
+        "{}",
+        found[0].evidence
+    );
+}
+
 /// Growth is told against an earlier sheet.
 #[test]
 fn growth_since_an_earlier_sheet() {

@@ -1,6 +1,5 @@
 //! How each row of the sheet is worked out, and the traps on the way.
 use super::{
-    huge,
     machine::{Balloon, Machine},
     parse::Meminfo,
     sheet::{Kind, Sheet},
@@ -83,7 +82,6 @@ pub(super) fn user(machine: &Machine, sheet: &mut Sheet) {
         "on a list and in no counter by name: about to be freed, or of a kernel that does not name them",
     );
     parts_by_field(meminfo, &["AnonPages", "Shmem", PAGE_CACHE], sheet);
-    huge::rows(machine, sheet);
     if meminfo.get("Shmem").is_none() {
         sheet.notes.push(
             "this file has no Shmem: shared memory and tmpfs are part of the row `page cache`"

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{machine::Machine, rows};
+use super::{huge, machine::Machine, rows};
 use crate::kernel::memory::UNACCOUNTED;
 
 /// Name of the row that takes back what was counted twice.
@@ -84,6 +84,7 @@ impl Sheet {
         rows::user(machine, &mut sheet);
         rows::kernel(machine, &mut sheet);
         rows::free(machine, &mut sheet);
+        huge::rows(machine, &mut sheet);
         rows::balloon(machine, &mut sheet);
         sheet.close();
         rows::parts_of_unaccounted(machine, &mut sheet);

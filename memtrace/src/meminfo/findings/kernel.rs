@@ -3,7 +3,7 @@ use super::{Case, Limits, NEVER, finding, growth, joined, kb, share};
 use crate::{
     finding::{Finding, Severity},
     kernel::memory::UNACCOUNTED,
-    meminfo::huge::HUGETLB,
+    meminfo::{huge::HUGETLB, sheet::OVERLAP},
     unit::Count,
 };
 
@@ -164,4 +164,39 @@ pub(super) fn hardware(case: &Case<'_>) -> Option<Finding> {
             "Find the module in the kernel's log (`dmesg`: Machine check, Memory failure, EDAC) and replace it: more errors are likely to follow. The pages stay out of use until a restart",
         )
     })
+}
+
+/// The counters cannot all be right.
+pub(super) fn overlap(case: &Case<'_>) -> Option<Finding> {
+    const LIMITS: Limits = Limits {
+        info: NEVER,
+        warning: 2,
+        critical: NEVER,
+    };
+    let row = case.sheet.row(OVERLAP)?;
+    let too_much = row.kb.unsigned_abs();
+    let severity = LIMITS.severity(too_much, case.sheet.total_kb)?;
+    let top = case.sheet.rows.iter().filter(|row| row.of.is_none());
+    let largest = top.max_by_key(|row| row.kb)?;
+    let cma = (case.field("CmaFree") > case.field("CmaTotal")).then(|| {
+        format!(
+            "CmaFree {} is more than CmaTotal {}",
+            kb(case.field("CmaFree")),
+            kb(case.field("CmaTotal"))
+        )
+    });
+    let figure = format!(
+        "the rows are {} ({}) more than MemTotal; the largest is {} with {}",
+        kb(too_much),
+        case.share(too_much),
+        largest.name,
+        kb(largest.kb.unsigned_abs()),
+    );
+    Some(finding(
+        "counters_overlap",
+        severity,
+        "the counters add up to more than the machine has".to_owned(),
+        joined([Some(figure), cma]),
+        "Read it again: on a busy machine counters are torn. If it stays, a driver or the kernel counts pages twice or frees them twice (CMA did so in 4.4), or the figures are not one machine's: a container's meminfo (LXCFS), an edited file",
+    ))
 }

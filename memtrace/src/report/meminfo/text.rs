@@ -144,7 +144,9 @@ impl Text<'_> {
     fn row(&mut self, row: &Row, depth: usize) -> io::Result<()> {
         const NAME: usize = 30;
         let name = format!("{:indent$}{}", "", printable(&row.name), indent = 2 * depth);
-        let share = percent(row.kb.max(0).unsigned_abs(), self.report.total_kb);
+        let sign = if row.kb < 0 { "-" } else { "" };
+        let share = percent(row.kb.unsigned_abs(), self.report.total_kb);
+        let share = format!("{sign}{share}");
         let line = format!(
             "{name:NAME$} {:>18} {share:>8}{}",
             signed(row.kb, ""),
