@@ -2,7 +2,9 @@
 //! sheet adds up.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use memtrace::meminfo::{Case, Machine, Sheet, explain, findings, tables, vmalloc, zoneinfo};
+use memtrace::meminfo::{
+    Case, Machine, Moment, Sheet, explain, findings, tables, vmalloc, zoneinfo,
+};
 use memtrace_fuzz::{provide, seeds};
 
 fuzz_target!(
@@ -22,10 +24,10 @@ fuzz_target!(
         let mut sheet = Sheet::of(&machine);
         let top = sheet.rows.iter().filter(|row| row.of.is_none());
         assert_eq!(u64::try_from(top.map(|row| row.kb).sum::<i64>()), Ok(sheet.total_kb));
-        let old = sheet.clone();
-        let case = Case { machine: &machine, sheet: &old, holders: None, before: Some(&old) };
+        let old = Moment::of(machine.clone());
+        let case = Case { machine: &machine, sheet: &sheet, holders: None, before: Some(&old) };
         let _ = findings(&case);
-        let _ = explain::explanations(&machine, &old, true);
-        sheet.compare(&old, Some(1));
+        let _ = explain::explanations(&machine, &sheet, true);
+        sheet.compare(&old.sheet, Some(1));
     }
 );

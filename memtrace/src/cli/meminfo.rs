@@ -18,7 +18,7 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    meminfo::{Holders, Machine, Roots, Sheet, holders},
+    meminfo::{Holders, Machine, Moment, Roots, holders},
     report::meminfo::{Choice, MeminfoReport, Since, assemble},
 };
 
@@ -73,7 +73,7 @@ pub(super) fn run(args: &MeminfoArgs) -> anyhow::Result<i32> {
         },
     };
     let old = before.map(|path| load(path)).transpose()?;
-    let old = old.as_ref().map(Sheet::of);
+    let old = old.map(Moment::of);
     let since = Since {
         origin: before.map(|path| named(path)).unwrap_or_default(),
         interval_ns: None,
@@ -87,7 +87,7 @@ pub(super) fn run(args: &MeminfoArgs) -> anyhow::Result<i32> {
         first: old.as_ref(),
         ..choice(args)
     };
-    let (report, _) = assemble(&machine, &choice);
+    let report = assemble(&Moment::of(machine), &choice);
     output.write(&report)?;
     Ok(0)
 }
@@ -172,15 +172,15 @@ async fn watch_until_asked(
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let mut ticks = interval_at(Instant::now(), interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut first: Option<Sheet> = None;
-    let mut previous: Option<(Sheet, Instant)> = None;
+    let mut first: Option<Moment> = None;
+    let mut previous: Option<(Moment, Instant)> = None;
     loop {
         tokio::select! {
             biased;
             _ = signals.next() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let machine = live()?;
+        let moment = Moment::of(live()?);
         let now = Instant::now();
         let holders: Option<Holders> = first.is_none().then(|| holders::find(Path::new(PROC)));
         let since = Since {
@@ -189,16 +189,16 @@ async fn watch_until_asked(
         };
         let choice = Choice {
             holders: holders.as_ref(),
-            previous: previous.as_ref().map(|(sheet, _)| (sheet, &since)),
+            previous: previous.as_ref().map(|(moment, _)| (moment, &since)),
             first: first.as_ref(),
             ..choice(args)
         };
-        let (mut report, sheet) = assemble(&machine, &choice);
+        let mut report = assemble(&moment, &choice);
         report.is_one_of_many = true;
         if !output.write(&report)? {
             return Ok(());
         }
-        first.get_or_insert_with(|| sheet.clone());
-        previous = Some((sheet, now));
+        first.get_or_insert_with(|| moment.clone());
+        previous = Some((moment, now));
     }
 }

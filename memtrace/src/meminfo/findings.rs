@@ -1,6 +1,10 @@
 //! What the figures say: findings, each with the figures that it rests on and
 //! the knob to turn.
-use super::{holders::Holders, machine::Machine, sheet::Sheet};
+use super::{
+    holders::Holders,
+    machine::Machine,
+    sheet::{Moment, Sheet},
+};
 use crate::{
     finding::{Finding, Severity},
     unit::Count,
@@ -20,8 +24,8 @@ pub struct Case<'a> {
     pub sheet: &'a Sheet,
     /// Holders of shared memory, where they were searched for.
     pub holders: Option<&'a Holders>,
-    /// An earlier balance.
-    pub before: Option<&'a Sheet>,
+    /// An earlier moment.
+    pub before: Option<&'a Moment>,
 }
 
 type Rule = fn(&Case<'_>) -> Option<Finding>;

@@ -96,7 +96,7 @@ pub(super) fn rows(machine: &Machine, sheet: &mut Sheet) {
 }
 
 /// Pages larger than the page allocator has can only be set aside at boot;
-/// kernels before 3.0 take those off MemTotal (b0320c7b7d1a). Nothing but the
+/// kernels before 3.0 take those off MemTotal (fixed in June 2011). Nothing but the
 /// sum tells.
 fn is_off_total(sizes: &[HugePages], kb: u64, sheet: &Sheet) -> bool {
     const GIGANTIC_KB: u64 = 1 << 20;

@@ -25,7 +25,7 @@ pub mod zoneinfo;
 pub use findings::{Case, findings};
 pub use holders::Holders;
 pub use machine::{Machine, ReadError, Roots};
-pub use sheet::{Kind, Row, Sheet};
+pub use sheet::{Kind, Moment, Row, Sheet};
 
 use crate::kernel::memory::{Role, field_named};
 

@@ -2,7 +2,8 @@
 use std::path::Path;
 
 use super::{
-    Case, Machine, Roots, Sheet, findings, machine::Balloon, sheet_tests::balanced, unknown_fields,
+    Case, Machine, Moment, Roots, Sheet, findings, machine::Balloon, sheet_tests::balanced,
+    unknown_fields,
 };
 use crate::{
     finding::{Finding, Severity},
@@ -227,7 +228,7 @@ fn growth_since_an_earlier_sheet() {
     let text = |slab: u64| {
         format!("MemTotal: 100000 kB\nMemFree: 50000 kB\nSlab: {slab} kB\nSUnreclaim: {slab} kB\n")
     };
-    let old = Sheet::of(&Machine::of_meminfo(&text(1000)).unwrap());
+    let old = Moment::of(Machine::of_meminfo(&text(1000)).unwrap());
     for (slab, expected) in [(2500, true), (1900, false), (900, false)] {
         let machine = Machine::of_meminfo(&text(slab)).unwrap();
         let sheet = Sheet::of(&machine);

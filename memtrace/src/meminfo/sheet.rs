@@ -12,6 +12,23 @@ use serde::{Deserialize, Serialize};
 use super::{huge, machine::Machine, rows};
 use crate::kernel::memory::UNACCOUNTED;
 
+/// A machine at one moment, and its balance.
+#[derive(Clone, Debug, Default)]
+pub struct Moment {
+    /// The figures.
+    pub machine: Machine,
+    /// The balance.
+    pub sheet: Sheet,
+}
+
+impl Moment {
+    /// Balances a machine.
+    pub fn of(machine: Machine) -> Self {
+        let sheet = Sheet::of(&machine);
+        Self { machine, sheet }
+    }
+}
+
 /// Name of the row that takes back what was counted twice.
 pub const OVERLAP: &str = "counted twice";
 

@@ -2,8 +2,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Case, Kind, Machine, Sheet, explain::explanations, findings, parse::Meminfo, sheet::OVERLAP,
-    vmalloc::Vmalloc, zoneinfo::Zone,
+    Case, Kind, Machine, Moment, Sheet, explain::explanations, findings, parse::Meminfo,
+    sheet::OVERLAP, vmalloc::Vmalloc, zoneinfo::Zone,
 };
 use crate::kernel::memory::{FIELDS, UNACCOUNTED};
 
@@ -253,11 +253,12 @@ fn any_figures_balance() {
         let mut sheet = Sheet::of(&machine);
         balanced(&sheet);
         let before = sheet.clone();
+        let old = Moment::of(machine.clone());
         let case = Case {
             machine: &machine,
             sheet: &before,
             holders: None,
-            before: Some(&before),
+            before: Some(&old),
         };
         let _ = findings(&case);
         let _ = explanations(&machine, &before, true);

@@ -17,6 +17,9 @@ pub struct Cache {
     pub objects: u64,
     /// Size of an object in bytes.
     pub object_bytes: u64,
+    /// Change since an earlier moment; null without one.
+    #[serde(default)]
+    pub change_kb: Option<i64>,
 }
 
 /// Reads `/proc/slabinfo`: the caches that hold memory, largest first.
@@ -51,7 +54,43 @@ fn cache(line: &str, page_kb: u64) -> Option<Cache> {
         active,
         objects,
         object_bytes,
+        change_kb: None,
     })
+}
+
+/// The caches with what changed since an earlier moment, the largest change
+/// first. Those that hold nothing any more are among them.
+pub fn compared(now: &[Cache], before: &[Cache]) -> Vec<Cache> {
+    let mut old: HashMap<&str, u64> = before
+        .iter()
+        .map(|cache| (cache.name.as_str(), cache.kb))
+        .collect();
+    let mut all: Vec<Cache> = now
+        .iter()
+        .map(|cache| Cache {
+            change_kb: Some(change(
+                cache.kb,
+                old.remove(cache.name.as_str()).unwrap_or(0),
+            )),
+            ..cache.clone()
+        })
+        .collect();
+    all.extend(old.into_iter().map(|(name, kb)| Cache {
+        name: name.to_owned(),
+        change_kb: Some(change(0, kb)),
+        ..Cache::default()
+    }));
+    all.sort_by(|a, b| {
+        let size = |cache: &Cache| cache.change_kb.map(i64::unsigned_abs);
+        size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name))
+    });
+    all
+}
+
+/// From one figure to the other.
+pub fn change(now: u64, before: u64) -> i64 {
+    let signed = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+    signed(now).saturating_sub(signed(before))
 }
 
 /// Reads `/proc/vmstat`, or any file of names and numbers.
@@ -102,6 +141,30 @@ cut              12     16   8192
         assert_eq!(caches.len(), 2);
         assert_eq!((caches[0].name.as_str(), caches[0].kb), ("dentry", 4000));
         assert_eq!((caches[1].kb, caches[1].active), (128, 12));
+    }
+
+    #[test]
+    fn caches_by_their_change() {
+        let cache = |name: &str, kb| Cache {
+            name: name.to_owned(),
+            kb,
+            ..Cache::default()
+        };
+        let old = [cache("gone", 7), cache("grown", 10), cache("same", 90)];
+        let now = [cache("same", 90), cache("grown", 30), cache("new", 5)];
+        let compared = compared(&now, &old);
+        let changes: Vec<_> = compared
+            .iter()
+            .map(|cache| (cache.name.as_str(), cache.kb, cache.change_kb))
+            .collect();
+        let expected = [
+            ("grown", 30, Some(20)),
+            ("gone", 0, Some(-7)),
+            ("new", 5, Some(5)),
+            ("same", 90, Some(0)),
+        ];
+        assert_eq!(changes, expected);
+        assert_eq!(change(0, u64::MAX), -i64::MAX);
     }
 
     #[test]

@@ -7,15 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::{Document, Format, json};
 use crate::finding::Finding;
 use crate::meminfo::{
-    Case, Holders, Machine, Row, Sheet,
+    Case, Holders, Machine, Moment, Row,
     explain::{Explanation, explanations},
     findings,
     machine::{HugePages, Node},
-    tables::Cache,
+    tables::{Cache, change, compared},
     unknown_fields,
-    vmalloc::Caller,
+    vmalloc::{Caller, Vmalloc},
 };
 
+mod details;
 mod text;
 #[cfg(test)]
 mod text_tests;
@@ -124,6 +125,9 @@ pub struct CallerRow {
     pub caller: Caller,
     /// Its pages in kB.
     pub kb: u64,
+    /// Change since an earlier moment; null without one.
+    #[serde(default)]
+    pub change_kb: Option<i64>,
 }
 
 /// A field that is in no row.
@@ -144,30 +148,34 @@ pub struct Choice<'a> {
     pub origin: &'a str,
     /// Holders of shared memory, where they were searched for.
     pub holders: Option<&'a Holders>,
-    /// The sheet that changes are told against, and since when it is.
-    pub previous: Option<(&'a Sheet, &'a Since)>,
-    /// The sheet that growth is told against.
-    pub first: Option<&'a Sheet>,
+    /// The moment that changes are told against, and when it was.
+    pub previous: Option<(&'a Moment, &'a Since)>,
+    /// The moment that growth is told against.
+    pub first: Option<&'a Moment>,
     /// Whether to explain everything.
     pub explain: bool,
     /// Rows of each list of details; `usize::MAX`: all.
     pub top: usize,
 }
 
-/// Makes the report of a machine, and the sheet to compare later ones with.
-pub fn assemble(machine: &Machine, choice: &Choice<'_>) -> (MeminfoReport, Sheet) {
-    let plain = Sheet::of(machine);
-    let case = Case {
+/// Makes the report of a moment.
+pub fn assemble(moment: &Moment, choice: &Choice<'_>) -> MeminfoReport {
+    let machine = &moment.machine;
+    let findings = findings(&Case {
         machine,
-        sheet: &plain,
+        sheet: &moment.sheet,
         holders: choice.holders,
         before: choice.first,
-    };
-    let findings = findings(&case);
-    let mut sheet = plain.clone();
+    });
+    let mut sheet = moment.sheet.clone();
+    let previous = choice.previous.map(|(previous, _)| previous);
     if let Some((previous, since)) = choice.previous {
-        sheet.compare(previous, since.interval_ns);
+        sheet.compare(&previous.sheet, since.interval_ns);
     }
+    let caches = match previous {
+        None => machine.caches.clone(),
+        Some(previous) => compared(&machine.caches, &previous.machine.caches),
+    };
     let holders = choice.holders.cloned().map(|mut holders| {
         holders.holders.truncate(choice.top);
         holders
@@ -180,7 +188,7 @@ pub fn assemble(machine: &Machine, choice: &Choice<'_>) -> (MeminfoReport, Sheet
             .iter()
             .flat_map(|holders| holders.notes.iter().cloned()),
     );
-    let report = MeminfoReport {
+    MeminfoReport {
         schema: SCHEMA.to_owned(),
         origin: choice.origin.to_owned(),
         total_kb: sheet.total_kb,
@@ -189,13 +197,13 @@ pub fn assemble(machine: &Machine, choice: &Choice<'_>) -> (MeminfoReport, Sheet
         findings,
         notes,
         since: choice.previous.map(|(_, since)| since.clone()),
-        explanations: explanations(machine, &plain, choice.explain),
+        explanations: explanations(machine, &moment.sheet, choice.explain),
         shmem: holders,
         zones: zones(machine),
         nodes: machine.nodes.clone(),
         huge_pages: machine.huge.clone(),
-        slab_caches: machine.caches.iter().take(choice.top).cloned().collect(),
-        vmalloc_callers: callers(machine, choice.top),
+        slab_caches: caches.into_iter().take(choice.top).collect(),
+        vmalloc_callers: callers(machine, previous, choice.top),
         unknown: unknown_fields(machine)
             .into_iter()
             .map(|(name, value, about)| UnknownField {
@@ -210,8 +218,7 @@ pub fn assemble(machine: &Machine, choice: &Choice<'_>) -> (MeminfoReport, Sheet
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
         is_one_of_many: false,
-    };
-    (report, plain)
+    }
 }
 
 fn zones(machine: &Machine) -> Vec<ZoneRow> {
@@ -233,13 +240,25 @@ fn zones(machine: &Machine) -> Vec<ZoneRow> {
         .collect()
 }
 
-fn callers(machine: &Machine, top: usize) -> Vec<CallerRow> {
-    let callers = machine.vmalloc.iter().flat_map(|areas| &areas.callers);
-    callers
-        .take(top)
+fn callers(machine: &Machine, previous: Option<&Moment>, top: usize) -> Vec<CallerRow> {
+    let kb = |pages: u64| pages.saturating_mul(machine.page_kb);
+    let callers = |areas: &'_ Option<Vmalloc>| areas.clone().unwrap_or_default().callers;
+    let old = previous.map(|previous| callers(&previous.machine.vmalloc));
+    let before = |now: &Caller| {
+        let is_same = |old: &&Caller| old.caller == now.caller && old.module == now.module;
+        let old = old.as_ref()?.iter().find(is_same);
+        Some(kb(old.map_or(0, |old| old.pages)))
+    };
+    let mut rows: Vec<CallerRow> = callers(&machine.vmalloc)
+        .into_iter()
         .map(|caller| CallerRow {
-            kb: caller.pages.saturating_mul(machine.page_kb),
-            caller: caller.clone(),
+            kb: kb(caller.pages),
+            change_kb: before(&caller).map(|before| change(kb(caller.pages), before)),
+            caller,
         })
-        .collect()
+        .collect();
+    // They come by size, and stay so among equals.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.change_kb.map(i64::unsigned_abs)));
+    rows.truncate(top);
+    rows
 }

@@ -10,7 +10,7 @@ pub(super) struct Growth {
 /// The growth of a row, where it is worth a word: by a tenth of itself, and by
 /// 1 % of the machine. Smaller ones come and go.
 pub(super) fn of(case: &Case<'_>, row: &str) -> Option<Growth> {
-    let (from_kb, to_kb) = (case.before?.kb(row), case.sheet.kb(row));
+    let (from_kb, to_kb) = (case.before?.sheet.kb(row), case.sheet.kb(row));
     let grown = to_kb.checked_sub(from_kb)?;
     let enough = grown > 0 && grown >= from_kb / 10 && grown >= case.sheet.total_kb / 100;
     enough.then_some(Growth { from_kb, to_kb })

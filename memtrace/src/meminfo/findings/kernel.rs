@@ -3,7 +3,7 @@ use super::{Case, Limits, NEVER, finding, growth, joined, kb, share};
 use crate::{
     finding::{Finding, Severity},
     kernel::memory::UNACCOUNTED,
-    meminfo::{huge::HUGETLB, sheet::OVERLAP},
+    meminfo::{huge::HUGETLB, sheet::OVERLAP, tables::compared},
     unit::Count,
 };
 
@@ -23,15 +23,8 @@ pub(super) fn slab(case: &Case<'_>) -> Option<Finding> {
         case.share(held),
         kb(case.field("SReclaimable")),
     );
-    let cache = case.machine.caches.first().map(|cache| {
-        format!(
-            "the largest cache is {} with {} ({} of {} objects in use)",
-            cache.name,
-            kb(cache.kb),
-            Count(cache.active),
-            Count(cache.objects)
-        )
-    });
+    let cache = growth.as_ref().and_then(|_| grown_cache(case));
+    let cache = cache.or_else(|| largest_cache(case));
     let evidence = joined([Some(figures), cache, growth::evidence(growth.as_ref())]);
     Some(finding(
         "slab_growth",
@@ -44,6 +37,31 @@ pub(super) fn slab(case: &Case<'_>) -> Option<Finding> {
         evidence,
         "Watch which cache grows (`memtrace meminfo --watch 10s`, `slabtop -s c`). The cache names the kind of object: dentry and inode caches shrink with vm.vfs_cache_pressure above 100 or `echo 2 > /proc/sys/vm/drop_caches` (later look-ups go to disk); kmalloc-* that only grows is most likely a leak of a driver or of the network stack",
     ))
+}
+
+fn largest_cache(case: &Case<'_>) -> Option<String> {
+    let cache = case.machine.caches.first()?;
+    Some(format!(
+        "the largest cache is {} with {} ({} of {} objects in use)",
+        cache.name,
+        kb(cache.kb),
+        Count(cache.active),
+        Count(cache.objects)
+    ))
+}
+
+fn grown_cache(case: &Case<'_>) -> Option<String> {
+    let caches = compared(&case.machine.caches, &case.before?.machine.caches);
+    let grown = caches.into_iter().max_by_key(|cache| cache.change_kb)?;
+    let by = grown.change_kb?.max(0).unsigned_abs();
+    (by > 0).then(|| {
+        format!(
+            "the cache {} grew most, by {} to {}",
+            grown.name,
+            kb(by),
+            kb(grown.kb)
+        )
+    })
 }
 
 pub(super) fn vmalloc(case: &Case<'_>) -> Option<Finding> {

@@ -12,7 +12,7 @@ use crate::{
         findings,
         name::printable,
         style::{Paint, Style},
-        words::{number, percent, wrapped},
+        words::{percent, wrapped},
     },
     unit::{Bytes, Count},
 };
@@ -38,21 +38,26 @@ pub(super) fn render(report: &MeminfoReport, style: &Style, out: &mut dyn Write)
     text.holders()?;
     text.details()?;
     text.explanations()?;
-    text.notes()
+    text.notes()?;
+    if report.is_one_of_many {
+        text.line("")?;
+    }
+    Ok(())
 }
 
-struct Text<'a> {
-    report: &'a MeminfoReport,
+/// The report, how it is to look, and where it goes.
+pub(super) struct Text<'a> {
+    pub(super) report: &'a MeminfoReport,
     style: &'a Style,
     out: &'a mut dyn Write,
 }
 
-fn kb(figure: u64) -> String {
+pub(super) fn kb(figure: u64) -> String {
     format!("{} kB", Count(figure))
 }
 
 /// `-12 kB`, `+3 kB`, `0 kB`.
-fn signed(figure: i64, plus: &str) -> String {
+pub(super) fn signed(figure: i64, plus: &str) -> String {
     let sign = match figure {
         ..0 => "-",
         0 => "",
@@ -67,7 +72,7 @@ fn is_shown(row: &Row) -> bool {
 }
 
 impl Text<'_> {
-    fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", text.trim_end())
     }
 
@@ -78,7 +83,7 @@ impl Text<'_> {
         Ok(())
     }
 
-    fn heading(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
         self.line("")?;
         let text = self.style.paint(Paint::Strong, text).into_owned();
         self.line(&text)
@@ -238,81 +243,6 @@ impl Text<'_> {
                 printable(&mount.path)
             );
             self.sentence(20, &line)?;
-        }
-        Ok(())
-    }
-
-    /// Zones, caches, callers: what the sheet's rows are made of.
-    fn details(&mut self) -> io::Result<()> {
-        if self.report.since.is_some() {
-            return Ok(());
-        }
-        self.zones()?;
-        let report = self.report;
-        if report.nodes.len() > 1 {
-            self.heading("NUMA nodes")?;
-        }
-        for node in report.nodes.iter().filter(|_| report.nodes.len() > 1) {
-            self.line(&format!(
-                "{:>18}  free of {} in node {}",
-                kb(node.free_kb),
-                kb(node.total_kb),
-                node.node
-            ))?;
-        }
-        if !report.slab_caches.is_empty() {
-            self.heading("Largest caches of kernel objects")?;
-        }
-        for cache in &report.slab_caches {
-            self.line(&format!(
-                "{:>18}  {} ({} of {} of {} B in use)",
-                kb(cache.kb),
-                printable(&cache.name),
-                Count(cache.active),
-                number(cache.objects, "object", "objects"),
-                Count(cache.object_bytes),
-            ))?;
-        }
-        if !report.vmalloc_callers.is_empty() {
-            self.heading("Largest users of vmalloc")?;
-        }
-        for row in &report.vmalloc_callers {
-            let module = row.caller.module.as_ref();
-            let module = module.map_or_else(String::new, |module| format!(" [{module}]"));
-            self.line(&format!(
-                "{:>18}  {}{} in {}",
-                kb(row.kb),
-                printable(&row.caller.caller),
-                printable(&module),
-                number(row.caller.areas, "area", "areas"),
-            ))?;
-        }
-        Ok(())
-    }
-
-    fn zones(&mut self) -> io::Result<()> {
-        let report = self.report;
-        if report.zones.is_empty() {
-            return Ok(());
-        }
-        self.heading("Free memory by zone")?;
-        for zone in &report.zones {
-            let cma = match zone.free_cma_kb {
-                0 => String::new(),
-                free => format!(", {} of it CMA", kb(free)),
-            };
-            let managed = zone
-                .managed_kb
-                .map_or_else(String::new, |kb| format!(" of {}", Count(kb)));
-            self.line(&format!(
-                "{:>18}  free{managed} kB in node {}, {}{cma}; on CPUs {}, min {}, low {}",
-                kb(zone.free_kb),
-                zone.node,
-                printable(&zone.zone),
-                kb(zone.on_cpus_kb),
-                kb(zone.min_kb),
-                kb(zone.low_kb),
-            ))?;
         }
         Ok(())
     }

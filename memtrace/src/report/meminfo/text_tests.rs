@@ -1,7 +1,7 @@
 //! Golden test of the text, and the document as JSON.
 use super::{Choice, MeminfoReport, SCHEMA, Since, assemble};
 use crate::meminfo::{
-    Holders, Machine, Sheet,
+    Holders, Machine, Moment,
     holders::{Holder, HolderKind, Mount, Process},
 };
 use crate::report::{Document as _, Style};
@@ -53,7 +53,7 @@ fn holders() -> Holders {
     }
 }
 
-fn report(previous: Option<(&Sheet, &Since)>) -> MeminfoReport {
+fn report(previous: Option<(&Moment, &Since)>) -> MeminfoReport {
     let holders = holders();
     let choice = Choice {
         origin: "This machine",
@@ -63,7 +63,7 @@ fn report(previous: Option<(&Sheet, &Since)>) -> MeminfoReport {
         ..Choice::default()
     };
     let text = if previous.is_some() { NEW } else { OLD };
-    assemble(&Machine::of_meminfo(text).unwrap(), &choice).0
+    assemble(&Moment::of(Machine::of_meminfo(text).unwrap()), &choice)
 }
 
 #[test]
@@ -110,7 +110,7 @@ Note: not all
 
 #[test]
 fn text_of_changes() {
-    let old = Sheet::of(&Machine::of_meminfo(OLD).unwrap());
+    let old = Moment::of(Machine::of_meminfo(OLD).unwrap());
     let since = Since {
         origin: "This machine".to_owned(),
         interval_ns: Some(2_000_000_000),
