@@ -195,6 +195,30 @@ fn low_memory_is_what_counts_on_32_bits() {
     }
 }
 
+/// Free CMA pages are trouble only where there is little else.
+#[test]
+fn cma_matters_where_nothing_can_be_reclaimed() {
+    let text = "MemTotal: 100000 kB\nMemFree: 5000 kB\nInactive: 0 kB\nCmaFree: ";
+    for (cma, files, expected) in [
+        (4500, 1000, Some(Severity::Critical)),
+        (4500, 6000, Some(Severity::Warning)),
+        (4500, 30_000, Some(Severity::Info)),
+        (3000, 30_000, None),
+        (2000, 0, None),
+    ] {
+        let text = format!("{text}{cma} kB\nActive: {files} kB\nCached: {files} kB\n");
+        let (_, findings) = findings_of(&Machine::of_meminfo(&text).unwrap());
+        let found = findings
+            .iter()
+            .find(|finding| finding.id == "cma_only_free");
+        assert_eq!(
+            found.map(|finding| finding.severity),
+            expected,
+            "{cma} {files}"
+        );
+    }
+}
+
 /// What people have met: gigantic pages outside MemTotal, CMA pages freed twice.
 #[test]
 fn figures_that_do_not_fit() {

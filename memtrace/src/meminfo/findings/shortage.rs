@@ -2,23 +2,27 @@
 use super::{Case, Limits, NEVER, finding, kb, share};
 use crate::{
     finding::{Finding, Severity},
+    kernel::memory::PAGE_CACHE,
     meminfo::rows::balloon_kb,
 };
 
+/// Most of what is free is for movable pages alone. That is no trouble as long
+/// as there is something to reclaim for others.
 pub(super) fn cma_only_free(case: &Case<'_>) -> Option<Finding> {
-    const LIMITS: Limits = Limits {
-        info: NEVER,
-        warning: 50,
-        critical: 50,
-    };
     let (free, cma) = (case.field("MemFree"), case.field("CmaFree"));
+    if cma == 0 || cma < free / 2 {
+        return None;
+    }
     let usable = free.saturating_sub(cma);
-    let severity = LIMITS.severity(cma, free)?;
-    // A kernel keeps roughly 1 % back for requests in need.
+    let files = case.sheet.kb(PAGE_CACHE) + case.sheet.kb("Buffers");
+    let slab = case.sheet.kb("SReclaimable");
+    let within_reach = usable + files + slab;
     let total = case.sheet.total_kb;
-    let severity = match usable {
-        _ if usable < total / 100 => severity,
-        _ if usable < total / 20 => Severity::Warning,
+    let severity = match within_reach {
+        _ if within_reach < total / 20 => Severity::Critical,
+        _ if within_reach < total / 10 => Severity::Warning,
+        // A kernel keeps roughly 1 % back for requests in need.
+        _ if usable < total / 100 => Severity::Info,
         _ => return None,
     };
     Some(finding(
@@ -29,11 +33,13 @@ pub(super) fn cma_only_free(case: &Case<'_>) -> Option<Finding> {
             kb(usable)
         ),
         format!(
-            "CmaFree is {} of MemFree {}: {} ({} of the machine) are left for requests that are not movable, such as GFP_KERNEL for a fork, a page table or a driver. MemAvailable ({}) counts CMA pages as available",
+            "CmaFree is {} of MemFree {}: {} ({} of the machine) are left for requests that are not movable, such as GFP_KERNEL for a fork, a page table or a driver. To reclaim for them there are at most {} of files and {} of slab. MemAvailable ({}) counts CMA pages as available",
             kb(cma),
             kb(free),
             kb(usable),
             case.share(usable),
+            kb(files),
+            kb(slab),
             kb(case.field("MemAvailable")),
         ),
         "Make the area smaller (`cma=SIZE` on the kernel's command line or the size of `linux,cma` in the device tree): the drivers that allocate from it (video, camera, display) must still find their largest buffer. Otherwise free memory that is not movable, or raise vm.min_free_kbytes so that reclaim starts earlier, at the price of that much memory",
