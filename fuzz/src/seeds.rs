@@ -267,3 +267,18 @@ pub fn proc_files() -> Vec<Vec<u8>> {
     ];
     texts.map(<[u8]>::to_vec).to_vec()
 }
+
+/// For `meminfo`: /proc/meminfo alone, and with the files beside it.
+pub fn memory_files() -> Vec<Vec<u8>> {
+    let meminfo = include_str!("../../tests/data/meminfo/made-7.1-x86_64.txt");
+    let beside = [
+        "Node 0, zone   Normal\n  pages free     40\n        managed  900\n              count:    7",
+        "nr_free_pages 40\nnr_isolated_anon 2\nnr_zspages 3\nballoon_inflate 9\nballoon_deflate 1",
+        "0x1-0x2 20480 kernel_clone+0x94/0x3e0 pages=4 vmalloc N0=4\n0x1-0x2 8192 f+0x1/0x2 [m] pages=1 vmalloc",
+        "dentry 17 21 192 21 1 : tunables 0 0 0 : slabdata 1 1 0",
+        "zram 40960 1 - Live 0x0",
+    ];
+    let all = [&[meminfo], &beside[..]].concat().join("\n--\n");
+    let android = include_str!("../../tests/data/meminfo/meminfo-1g-oom.txt");
+    vec![all.into_bytes(), meminfo.into(), android.into()]
+}

@@ -7,6 +7,8 @@
 //! [`session`] feeds it from the kernel for the commands in [`cli`] and may
 //! write all that it does into a [`capture`], which feeds another one later.
 //!
+//! [`meminfo`] answers from `/proc` alone where the machine's memory is.
+//!
 //! Everything from [`live`] on but sessions is ordinary safe Rust that runs
 //! from any stream of events, without root and without a kernel.
 pub mod capture;
@@ -16,6 +18,7 @@ pub mod event;
 pub mod finding;
 pub mod kernel;
 pub mod live;
+pub mod meminfo;
 pub mod probe;
 pub mod process;
 pub mod report;

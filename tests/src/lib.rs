@@ -7,6 +7,7 @@ pub mod leftover;
 pub mod lines;
 pub mod program;
 pub mod report;
+pub mod sheet;
 pub mod target;
 pub mod tracer;
 pub mod truth;

@@ -239,6 +239,12 @@ const BUILDS: &[Build] = &[
         flags: PLAIN,
     },
     Build {
+        program: "shm_holder",
+        source: "shm_holder.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
         program: "static_leak",
         source: "static_leak.c",
         compiler: "gcc",

@@ -5,7 +5,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
-use super::{report::ReportArgs, reporting::Reporting};
+use super::{meminfo::MeminfoArgs, report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -15,7 +15,7 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>\n       memtrace meminfo [OPTIONS]",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -114,6 +114,9 @@ pub enum Job {
     /// Report on what --record has recorded, also elsewhere and with other options
     #[command(override_usage = "memtrace report [OPTIONS] <FILE>")]
     Report(ReportArgs),
+    /// Where the memory of the machine is: a balance sheet that adds up, with findings
+    #[command(override_usage = "memtrace meminfo [OPTIONS]")]
+    Meminfo(MeminfoArgs),
 }
 
 /// Orders of stacks.
@@ -145,7 +148,7 @@ fn parse_sample(text: &str) -> Result<u64, String> {
 }
 
 /// A report every 0 s would never end.
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|error| error.to_string())?;
     if interval < Duration::from_millis(10) {
         return Err("it must be at least 10ms".to_owned());

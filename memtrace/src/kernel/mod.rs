@@ -1,6 +1,7 @@
 //! All that differs between kernels.
 pub mod btf;
 pub mod layout;
+pub mod memory;
 pub mod uprobe;
 
 use std::io;

@@ -15,6 +15,7 @@ use thiserror::Error;
 pub use modules::{Module, ModuleId, Modules};
 #[cfg(fuzzing)]
 pub use read::fuzzing;
+pub(crate) use read::{Map, maps};
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;

@@ -24,15 +24,15 @@ pub(super) struct Stat {
 
 /// One line of `maps` (`proc_pid_maps`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Map {
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct Map {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
     pub(super) executable: bool,
     pub(super) offset: u64,
     /// Device as printed, and inode: what tells files apart.
-    pub(super) file: (String, u64),
+    pub(crate) file: (String, u64),
     /// Empty for anonymous memory; `[…]` for the kernel's own.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Map {
@@ -91,7 +91,7 @@ fn parse_status(bytes: &[u8], key: &str) -> Option<Vec<u32>> {
     })
 }
 
-pub(super) fn maps(root: &Path, pid: u32) -> io::Result<Vec<Map>> {
+pub(crate) fn maps(root: &Path, pid: u32) -> io::Result<Vec<Map>> {
     parse_maps(&fs::read(root.join(format!("{pid}/maps")))?)
 }
 

@@ -6,3 +6,9 @@ pub fn render(document: &impl serde::Serialize, out: &mut dyn Write) -> io::Resu
     serde_json::to_writer_pretty(&mut *out, document)?;
     writeln!(out)
 }
+
+/// Writes one document on a line of its own: for streams of documents.
+pub fn line(document: &impl serde::Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, document)?;
+    writeln!(out)
+}

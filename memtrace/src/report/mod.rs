@@ -6,6 +6,7 @@ pub mod folded;
 mod frames;
 pub mod heap;
 pub mod json;
+pub mod meminfo;
 mod name;
 mod style;
 #[cfg(test)]
