@@ -106,7 +106,7 @@ pub fn capture(thread: &mut Thread) -> u64 {
     thread.mappings = mappings;
     push(thread);
     for _ in 0..MAX_FRAMES / PART {
-        if stack_walk_part() != Step::Next as u64 {
+        if stack_walk_part() != Step::Next as u64 || thread.depth as usize >= MAX_FRAMES {
             break;
         }
     }
