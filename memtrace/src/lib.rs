@@ -16,6 +16,7 @@ pub mod event;
 pub mod finding;
 pub mod kernel;
 pub mod live;
+pub mod oom;
 pub mod probe;
 pub mod process;
 pub mod report;

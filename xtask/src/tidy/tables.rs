@@ -15,7 +15,7 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
     "unit", "sampling", "finding", "kernel", "elf", "process", "probe", "event", "stack", "live",
-    "symbol", "report", "trace", "capture", "session", "cli",
+    "symbol", "oom", "report", "trace", "capture", "session", "cli",
 ];
 
 /// Modules that are not in the flow.
