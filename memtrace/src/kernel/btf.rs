@@ -24,7 +24,7 @@ struct Header {
     magic: u16,
     version: u8,
     flags: u8,
-    header_length: u32,
+    length: u32,
     /// From the end of the header, bytes; likewise `strings_offset`.
     types_offset: u32,
     types_length: u32,
@@ -110,7 +110,7 @@ impl<'data> Btf<'data> {
             return Err(BtfError::Foreign);
         }
         let part = |offset: u32, length: u32| {
-            let start = (header.header_length as usize).saturating_add(offset as usize);
+            let start = (header.length as usize).saturating_add(offset as usize);
             data.get(start..start.saturating_add(length as usize))
                 .ok_or(BtfError::Damaged(0))
         };

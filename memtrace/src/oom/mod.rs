@@ -1,6 +1,8 @@
 //! Out-of-memory kills: read from kernel logs ([`log`]), caught live, and
 //! explained ([`explain`]).
+pub mod candidates;
 pub mod explain;
+pub mod history;
 pub mod log;
 pub mod meminfo;
 

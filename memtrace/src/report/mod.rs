@@ -7,6 +7,7 @@ mod frames;
 pub mod heap;
 pub mod json;
 mod name;
+pub mod oom;
 mod style;
 #[cfg(test)]
 mod tests;

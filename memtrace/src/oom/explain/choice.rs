@@ -226,8 +226,15 @@ pub(super) fn sentence(case: &Case<'_>) -> String {
             "{who} was killed{held}: the kernel gave it the most points; the others' are not known."
         );
     };
+    if tasks.len() == 1 {
+        return format!(
+            "{who} was killed because there was no other to choose: {}, a score of {}.",
+            size(own.held_kb()),
+            own.oom_score
+        );
+    }
     let largest = tasks.iter().max_by_key(|task| task.held_kb());
-    if largest.is_some_and(|task| task.pid == own.pid) || tasks.len() == 1 {
+    if largest.is_some_and(|task| task.pid == own.pid) {
         return format!(
             "{who} was killed because it held the most of {} processes: {}, a score of {}.",
             tasks.len(),

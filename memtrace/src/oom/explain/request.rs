@@ -19,13 +19,13 @@ pub(super) fn cgroup_limit(case: &Case<'_>) -> Option<Finding> {
         ),
         None => format!("the memory cgroup {group} reached its limit"),
     };
-    let mut evidence = match limit {
+    let mut evidence = vec![match limit {
         Some(usage) => format!("usage {} of {}", kb(usage.usage_kb), kb(usage.limit_kb)),
         None => "the kernel looked for a victim within that group alone".into(),
-    };
+    }];
     if let Some(usage) = usage {
         if usage.failures > 0 {
-            evidence += &format!(", limit hit {} times", usage.failures);
+            evidence.push(format!("limit hit {} times", usage.failures));
         }
         if let Some(swap) = usage.swap.filter(|swap| swap.limit_kb < UNLIMITED_KB) {
             let what = if swap.with_memory {
@@ -33,24 +33,25 @@ pub(super) fn cgroup_limit(case: &Case<'_>) -> Option<Finding> {
             } else {
                 "swap"
             };
-            evidence += &format!("; {what} {} of {}", kb(swap.usage_kb), kb(swap.limit_kb));
+            evidence.push(format!(
+                "{what} {} of {}",
+                kb(swap.usage_kb),
+                kb(swap.limit_kb)
+            ));
         }
-        evidence += &contents(usage);
+        evidence.extend(contents(usage));
     }
-    if let Some(cgroup) = case
-        .kill
-        .victim
-        .as_ref()
-        .and_then(|victim| victim.cgroup.as_deref())
+    let victim = case.kill.victim.as_ref();
+    if let Some(cgroup) = victim.and_then(|victim| victim.cgroup.as_deref())
         && cgroup != group
     {
-        evidence += &format!("; the victim was in {cgroup}, below it");
+        evidence.push(format!("the victim was in {cgroup}, below it"));
     }
     Some(finding(
         "cgroup_limit",
         Severity::Critical,
         title,
-        evidence,
+        evidence.join("; "),
         "raise memory.max (version 1: memory.limit_in_bytes; systemd: MemoryMax=; a container's memory limit) if the group's job needs it, at the price of memory for others; or make the job smaller. memory.high slows the group down before it is killed; `memtrace -p PID` tells which code holds the memory".into(),
     ))
 }
@@ -69,17 +70,13 @@ const KINDS: &[(&str, &str)] = &[
     ("percpu", "per-CPU"),
 ];
 
-fn contents(usage: &CgroupUsage) -> String {
+fn contents(usage: &CgroupUsage) -> Option<String> {
     let kinds = KINDS.iter().filter_map(|(name, words)| {
         let in_kb = usage.stat.get(*name)? / 1024;
         (in_kb > 0).then(|| format!("{words} {}", kb(in_kb)))
     });
     let kinds: Vec<String> = kinds.collect();
-    if kinds.is_empty() {
-        String::new()
-    } else {
-        format!("; in it: {}", kinds.join(", "))
-    }
+    (!kinds.is_empty()).then(|| format!("in it: {}", kinds.join(", ")))
 }
 
 /// Whether zones that may serve the request are exhausted while others, which
@@ -128,16 +125,18 @@ pub(super) fn low_zones(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn zone_figures(case: &Case<'_>, zone: &Zone) -> String {
-    let mut text = format!("{} free {}", zone.name, kb(zone.get("free").unwrap_or(0)));
-    let (min, kept) = (zone.get("min").unwrap_or(0), case.kept_kb(zone));
-    text += &format!(", minimum {}", kb(min));
-    if kept > min {
-        text += &format!(", reserve {}", kb(kept - min));
+    let figure = |name: &str| zone.get(name).unwrap_or(0);
+    let reserve = case.kept_kb(zone).saturating_sub(figure("min"));
+    let mut parts = vec![
+        format!("{} free {}", zone.name, kb(figure("free"))),
+        format!("minimum {}", kb(figure("min"))),
+    ];
+    for (what, amount) in [("reserve", reserve), ("CMA", figure("free_cma"))] {
+        if amount > 0 {
+            parts.push(format!("{what} {}", kb(amount)));
+        }
     }
-    if let Some(cma) = zone.get("free_cma").filter(|cma| *cma > 0) {
-        text += &format!(", CMA {}", kb(cma));
-    }
-    text
+    parts.join(", ")
 }
 
 /// Whether there is free memory, but not in one piece.

@@ -67,7 +67,7 @@ fn limits_of_cgroups() {
     assert_eq!(ids(&explanation), ["cgroup_limit", "process_size"]);
     assert!(
         evidence(&explanation, "cgroup_limit")
-            .contains("usage 8,192 kB of 8,192 kB, limit hit 19 times")
+            .contains("usage 8,192 kB of 8,192 kB; limit hit 19 times")
     );
     let explanation = first(log!("made-3.10-memcg.txt"));
     assert_eq!(ids(&explanation)[0], "cgroup_limit");

@@ -15,14 +15,14 @@ impl Cgroup {
     /// Takes a line in. Returns whether it is one of these.
     pub(super) fn line(&mut self, text: &str, kill: &mut Kill) -> bool {
         let text = text.trim();
-        if self.in_stat {
-            if let Some((name, value)) = stat(text) {
-                let stat = &mut kill.cgroup_usage.get_or_insert_default().stat;
-                if stat.len() < MOST {
-                    stat.entry(name.to_owned()).or_insert(value);
-                }
-                return true;
+        if self.in_stat
+            && let Some((name, value)) = stat(text)
+        {
+            let stat = &mut kill.cgroup_usage.get_or_insert_default().stat;
+            if stat.len() < MOST {
+                stat.entry(name.to_owned()).or_insert(value);
             }
+            return true;
         }
         if let Some((group, limit)) = task_in(text) {
             kill.cgroup = Some(limit.to_owned());

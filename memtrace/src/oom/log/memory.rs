@@ -65,13 +65,13 @@ impl Memory {
     /// Takes a line in. Returns whether it is one of these.
     pub(super) fn line(&mut self, text: &str, kill: &mut Kill) -> bool {
         let text = text.trim();
-        if self.in_slabs {
-            if let Some(slab) = slab(text) {
-                if kill.slabs.len() < MOST {
-                    kill.slabs.push(slab);
-                }
-                return true;
+        if self.in_slabs
+            && let Some(slab) = slab(text)
+        {
+            if kill.slabs.len() < MOST {
+                kill.slabs.push(slab);
             }
+            return true;
         }
         if text.starts_with("Unreclaimable slab info") {
             self.in_slabs = true;
