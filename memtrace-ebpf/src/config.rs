@@ -1,6 +1,7 @@
 //! What user space sets before loading: constants to the verifier, so that
 //! code that is switched off costs nothing.
 use aya_ebpf::Global;
+use memtrace_common::oom::OomLayout;
 
 /// Bytes waiting in the ring buffer from which the reader is woken. Below it
 /// the reader's timer collects them.
@@ -32,3 +33,7 @@ pub static MAX_SIZE: Global<u64> = Global::new(u64::MAX);
 /// Mean bytes between samples; 0: every block is taken in.
 #[unsafe(no_mangle)]
 pub static SAMPLE_BYTES: Global<u64> = Global::new(0);
+
+/// Where the kernel keeps what a kill is about; see [`crate::oom`].
+#[unsafe(no_mangle)]
+pub static OOM: Global<OomLayout> = Global::new(OomLayout::NONE);

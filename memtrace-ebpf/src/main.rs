@@ -13,6 +13,7 @@ mod count;
 mod heap;
 mod mapping;
 mod maps;
+mod oom;
 mod probe;
 mod process;
 mod ring;

@@ -1,9 +1,15 @@
 //! `memtrace oom`: records out-of-memory kills as they happen, explains those of
 //! a kernel log, or lists who would be killed now.
+mod guard;
+mod kmsg;
+mod live;
+mod sink;
+
 use std::{
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -17,6 +23,7 @@ use crate::{
         Document as _,
         oom::{LIST_SCHEMA, OomList, OomReport},
     },
+    unit::parse_duration,
 };
 
 /// What `memtrace oom` takes.
@@ -42,7 +49,11 @@ pub struct OomArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 20, requires = "list")]
     pub top: usize,
 
-    /// How to report.
+    /// Record for this long (10m, 8h) [default: until Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["from", "list"])]
+    pub duration: Option<Duration>,
+
+    /// How to report. The recorder's --output is a directory, with a file for each kill.
     #[command(flatten)]
     pub reporting: Reporting<OomReport>,
 }
@@ -59,7 +70,7 @@ pub(super) fn run(args: &OomArgs) -> anyhow::Result<i32> {
     } else if let Some(from) = &args.from {
         explain(args, from)
     } else {
-        bail!("not yet")
+        live::run(args)
     }
 }
 

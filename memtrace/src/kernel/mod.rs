@@ -1,6 +1,7 @@
 //! All that differs between kernels.
 pub mod btf;
 pub mod gfp;
+pub mod oom;
 pub mod uprobe;
 
 use std::io;

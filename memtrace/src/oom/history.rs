@@ -2,12 +2,16 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, candidates, meminfo};
+use super::{
+    Candidate, candidates,
+    groups::{self, GroupUse},
+    meminfo,
+};
 
 /// Samples that are kept.
 pub const DEPTH: usize = 60;
@@ -54,15 +58,6 @@ pub struct Sample {
     pub at_ns: u64,
 }
 
-/// What a memory cgroup and those in it hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupUse {
-    /// Path in the hierarchy.
-    pub path: String,
-    /// kB.
-    pub usage_kb: u64,
-}
-
 /// Averages over ten seconds, percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
@@ -90,18 +85,16 @@ impl Default for Roots {
     }
 }
 
-/// One look at the machine: the sample, all of `/proc/meminfo`, and the
-/// likeliest victims.
+/// One look at the machine: the sample, all of `/proc/meminfo`, and
+/// all processes.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     /// For the history.
     pub sample: Sample,
     /// All rows, kB.
     pub meminfo: BTreeMap<String, u64>,
-    /// The likeliest victims first.
+    /// All processes, the likeliest victims first.
     pub candidates: Vec<Candidate>,
-    /// How many processes there were.
-    pub candidate_count: usize,
 }
 
 /// Looks at the machine.
@@ -110,12 +103,10 @@ pub struct Look {
 /// `/proc` cannot be read.
 pub fn look(roots: &Roots, at_ns: u64) -> io::Result<Look> {
     let meminfo = meminfo::parse(&fs::read_to_string(roots.proc.join("meminfo"))?);
-    let mut candidates = candidates::read(&roots.proc)?;
-    let candidate_count = candidates.len();
+    let candidates = candidates::read(&roots.proc)?;
     let mut largest: Vec<&Candidate> = candidates.iter().collect();
     largest.sort_by_key(|candidate| std::cmp::Reverse(candidate.held_kb()));
     let processes = largest.into_iter().take(TOP).cloned().collect();
-    candidates.truncate(super::log::MOST_CANDIDATES);
     let kept = COUNTERS
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), *meminfo.get(*name)?)));
@@ -123,7 +114,7 @@ pub fn look(roots: &Roots, at_ns: u64) -> io::Result<Look> {
         age_ms: 0,
         meminfo: kept.collect(),
         processes,
-        cgroups: groups(&roots.cgroup),
+        cgroups: groups::largest(&roots.cgroup, TOP),
         pressure: fs::read_to_string(roots.proc.join("pressure/memory"))
             .ok()
             .and_then(|text| pressure(&text)),
@@ -133,7 +124,6 @@ pub fn look(roots: &Roots, at_ns: u64) -> io::Result<Look> {
         sample,
         meminfo,
         candidates,
-        candidate_count,
     })
 }
 
@@ -149,53 +139,6 @@ fn pressure(text: &str) -> Option<Pressure> {
         some_avg10: average("some ")?,
         full_avg10: average("full ")?,
     })
-}
-
-/// Where memory cgroups may be mounted, and their file of use: version 2, mixed,
-/// version 1.
-const HIERARCHIES: &[(&str, &str)] = &[
-    ("", "memory.current"),
-    ("unified", "memory.current"),
-    ("memory", "memory.usage_in_bytes"),
-];
-/// Levels of groups that are looked at, and groups altogether.
-const LEVELS: usize = 3;
-const MOST_GROUPS: usize = 256;
-
-fn groups(root: &Path) -> Vec<GroupUse> {
-    let mut found = Vec::new();
-    for (mount, file) in HIERARCHIES {
-        descend(&root.join(mount), "", file, LEVELS, &mut found);
-        if !found.is_empty() {
-            break;
-        }
-    }
-    found.sort_by_key(|group| std::cmp::Reverse(group.usage_kb));
-    found.truncate(TOP);
-    found
-}
-
-fn descend(directory: &Path, path: &str, file: &str, levels: usize, found: &mut Vec<GroupUse>) {
-    let Some(deeper) = levels.checked_sub(1) else {
-        return;
-    };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in entries {
-        if found.len() >= MOST_GROUPS || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        let inner = entry.path();
-        let usage = fs::read_to_string(inner.join(file)).ok();
-        let Some(bytes) = usage.and_then(|usage| usage.trim().parse::<u64>().ok()) else {
-            continue;
-        };
-        let path = format!("{path}/{}", entry.file_name().to_string_lossy());
-        found.push(GroupUse {
-            path: path.clone(),
-            usage_kb: bytes / 1024,
-        });
-        descend(&inner, &path, file, deeper, found);
-    }
 }
 
 /// The last [`DEPTH`] samples.

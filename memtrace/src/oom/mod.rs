@@ -2,9 +2,11 @@
 //! explained ([`explain`]).
 pub mod candidates;
 pub mod explain;
+pub mod groups;
 pub mod history;
 pub mod log;
 pub mod meminfo;
+pub mod record;
 
 use std::collections::BTreeMap;
 

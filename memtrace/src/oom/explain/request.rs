@@ -1,9 +1,6 @@
 //! What made the request fail: limits, zones, watermarks, fragmentation, CMA.
 use super::{Case, Finding, Severity, finding, kb, share, size};
-use crate::oom::{Cause, CgroupUsage, Zone};
-
-/// Limits from here on are none: 2⁶³ bytes, less a page.
-const UNLIMITED_KB: u64 = 1 << 52;
+use crate::oom::{Cause, CgroupUsage, Zone, groups::UNLIMITED_KB};
 
 pub(super) fn cgroup_limit(case: &Case<'_>) -> Option<Finding> {
     if !case.is_memcg() {

@@ -33,10 +33,26 @@ pub fn parse(log: &str, kernel: Option<Version>) -> Vec<Kill> {
         ..Reader::default()
     };
     for line in log.lines() {
-        reader.line(Line::parse(line));
+        reader.record(line);
     }
     reader.end_kill();
     reader.kills
+}
+
+/// A log that is still being written, as `/dev/kmsg` yields it.
+#[derive(Default)]
+pub struct Stream(Reader);
+
+impl Stream {
+    /// Takes one record in. Returns the kill that it completes.
+    pub fn record(&mut self, record: &str) -> Option<Kill> {
+        // What follows are fields for programs.
+        self.0.record(record.lines().next()?);
+        if self.0.current.as_ref().is_some_and(|open| open.ended) {
+            self.0.end_kill();
+        }
+        self.0.kills.pop()
+    }
 }
 
 /// Reads line by line.
@@ -62,6 +78,17 @@ struct Open {
 }
 
 impl Reader {
+    /// A line, or several in one with their ends escaped, as `/dev/kmsg` has
+    /// them.
+    fn record(&mut self, record: &str) {
+        let mut lines = record.split("\\x0a");
+        let Line { stamp, text } = Line::parse(lines.next().unwrap_or_default());
+        self.line(Line { stamp, text });
+        for text in lines {
+            self.line(Line { stamp, text });
+        }
+    }
+
     fn line(&mut self, line: Line<'_>) {
         let text = line.text;
         if let Some(trigger) = request::invoked(text) {

@@ -281,3 +281,26 @@ fn a_version_helps_where_the_log_has_none() {
     );
     assert_eq!(flags(&kills[0]), "GFP_HIGHUSER_MOVABLE|__GFP_COLD");
 }
+
+/// `/dev/kmsg`: several lines in a record, fields behind it, and a kill as soon as
+/// it is complete.
+#[test]
+fn a_log_that_is_being_written() {
+    let mut stream = super::Stream::default();
+    for record in [
+        "4,1,10,-;x invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n SUBSYSTEM=cpu\n",
+        "4,2,11,-;Mem-Info:\n",
+        "4,3,12,-;active_anon:1 inactive_anon:2 isolated_anon:0\\x0a active_file:3 inactive_file:4 isolated_file:0\\x0a free:7 free_pcp:0 free_cma:0\n",
+    ] {
+        assert_eq!(stream.record(record), None, "{record}");
+    }
+    let last = "3,4,13,-;Out of memory: Killed process 5 (x) total-vm:8kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB\n";
+    let kill = stream.record(last).expect("it is complete");
+    assert_eq!(kill.meminfo["MemFree"], 28);
+    assert_eq!(kill.meminfo["Inactive(file)"], 16);
+    assert_eq!(kill.victim.map(|victim| victim.pid), Some(5));
+    assert_eq!(
+        stream.record("4,5,14,-;oom_reaper: reaped process 5 (x)\n"),
+        None
+    );
+}
