@@ -223,7 +223,10 @@ fn trigger(event: &OomKill, scene: &Scene, kill: &Kill) -> Trigger {
     }
     trigger.oom_score_adj = trigger.oom_score_adj.or(known_adj(event.trigger_adj));
     if trigger.frames.is_empty() {
-        let frames = scene.frames.iter().flatten().map(|(symbol, offset)| Frame {
+        // What led to the kill, without how it was noticed.
+        let frames = scene.frames.iter().flatten();
+        let frames = frames.skip_while(|(symbol, _)| is_of_tracing(symbol));
+        let frames = frames.map(|(symbol, offset)| Frame {
             symbol: symbol.clone(),
             offset: *offset,
             module: None,
@@ -231,6 +234,11 @@ fn trigger(event: &OomKill, scene: &Scene, kill: &Kill) -> Trigger {
         trigger.frames = frames.collect();
     }
     trigger
+}
+
+fn is_of_tracing(symbol: &str) -> bool {
+    let prefixes = ["bpf_", "__bpf_", "__traceiter_", "__probestub_"];
+    prefixes.iter().any(|prefix| symbol.starts_with(prefix))
 }
 
 fn known_adj(adj: i32) -> Option<i64> {
@@ -243,12 +251,10 @@ const ANON: usize = 1;
 const SHMEM: usize = 3;
 
 fn victim(event: &OomKill, of_log: Option<Victim>, page_kb: u64) -> Victim {
-    // Counts of a CPU that are not added up yet may make a sum negative.
-    let kb = |pages: u64| {
-        i64::try_from(pages)
-            .ok()
-            .map(|pages| pages.unsigned_abs().saturating_mul(page_kb))
-    };
+    // Counts that are not added up over all CPUs may make a sum negative, and
+    // then it says nothing.
+    let known = |value: u64| i64::try_from(value).ok().map(i64::unsigned_abs);
+    let kb = |pages: u64| Some(known(pages)?.saturating_mul(page_kb));
     let count = |index: usize| event.rss.get(index).copied().and_then(kb);
     let log = of_log.unwrap_or_default();
     Victim {
@@ -261,11 +267,14 @@ fn victim(event: &OomKill, of_log: Option<Victim>, page_kb: u64) -> Victim {
         anon_rss_kb: log.anon_rss_kb.or(count(ANON)),
         file_rss_kb: log.file_rss_kb.or(count(FILE)),
         shmem_rss_kb: log.shmem_rss_kb.or(count(SHMEM)),
-        pgtables_kb: log.pgtables_kb.or(i64::try_from(event.pgtables_bytes)
-            .ok()
-            .map(|bytes| bytes.unsigned_abs() / 1024)),
+        pgtables_kb: log
+            .pgtables_kb
+            .or(known(event.pgtables_bytes).map(|bytes| bytes / 1024)),
         oom_score_adj: log.oom_score_adj.or(known_adj(event.victim_adj)),
         cgroup: log.cgroup.or_else(|| cgroup(event, 0)),
         ..log
     }
 }
+
+#[cfg(test)]
+mod tests;

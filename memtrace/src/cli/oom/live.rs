@@ -53,7 +53,7 @@ pub(super) fn run(args: &OomArgs) -> anyhow::Result<i32> {
 
 /// A kill that waits for its report in the kernel's log.
 struct Event {
-    event: OomKill,
+    record: OomKill,
     scene: Scene,
     history: Vec<Sample>,
     deadline: Instant,
@@ -205,7 +205,7 @@ impl Recorder {
             }
         }
         for event in events {
-            self.take_event(event);
+            self.take_event(&event);
         }
         let kills = self.log.as_mut().map(KernelLog::drain).unwrap_or_default();
         for kill in kills {
@@ -220,12 +220,12 @@ impl Recorder {
         }
     }
 
-    fn take_event(&mut self, event: OomKill) {
-        if event.head.kind == SIGNAL && !record::is_for_memory(&event, &self.look) {
+    fn take_event(&mut self, event: &OomKill) {
+        if event.head.kind == SIGNAL && !record::is_for_memory(event, &self.look) {
             return;
         }
         let depth = usize::try_from(event.depth).unwrap_or(0);
-        let path = record::cgroup(&event, 0);
+        let path = record::cgroup(event, 0);
         let frames = event.stack.get(..depth).unwrap_or_default();
         let scene = self.scene(frames, event.head.time_ns, path.as_deref());
         // Only kills by the kernel are in its log.
@@ -233,7 +233,7 @@ impl Recorder {
         self.events.push(Event {
             history: self.history.before(event.head.time_ns),
             deadline: Instant::now() + if waits { PATIENCE } else { Duration::ZERO },
-            event,
+            record: *event,
             scene,
         });
     }
@@ -265,15 +265,15 @@ impl Recorder {
         for event in std::mem::take(&mut self.events) {
             let report = self.logged.iter().position(|logged| {
                 let victim = logged.kill.victim.as_ref();
-                event.event.head.kind == KILL
-                    && victim.is_some_and(|victim| victim.pid == event.event.victim)
+                event.record.head.kind == KILL
+                    && victim.is_some_and(|victim| victim.pid == event.record.victim)
             });
             let log = report.map(|at| self.logged.remove(at).kill);
             if log.is_none() && event.deadline > now {
                 waiting.push(event);
                 continue;
             }
-            let kill = record::kill(&event.event, event.scene, log);
+            let kill = record::kill(&event.record, event.scene, log);
             if !self.write(kill, event.history)? {
                 return Ok(false);
             }
