@@ -1,21 +1,20 @@
 //! `memtrace oom`: what it says about kernel logs, and the kills that it records.
 //! The kernel kills in small memory cgroups alone.
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use memtrace_tests::group::Group;
 use memtrace_tests::target::{Guard, brief};
 use memtrace_tests::tracer::{self, Outcome, Running};
-use memtrace_tests::{check, need_root, program, skip, turn};
-use nix::sys::signal::Signal;
+use memtrace_tests::{check, need_root, skip, turn};
 use serde_json::Value;
 
 /// No log takes long.
 const SOON: Duration = Duration::from_secs(10);
 /// A hundred kills take five seconds here.
-const KILLS: Duration = Duration::from_secs(60);
+const KILLS: Duration = Duration::from_mins(1);
 
 fn data(name: &str) -> String {
     format!("{}/data/oom/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -171,69 +170,6 @@ fn the_list_has_the_likeliest_first() -> Result<()> {
     ensure!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
     ensure!(own["oom_score"].as_i64() >= Some(666), "{own}");
     Ok(())
-}
-
-/// A memory cgroup with a limit, removed at the end.
-struct Group {
-    path: PathBuf,
-    /// As the kernel names it.
-    name: String,
-}
-
-impl Group {
-    /// `None`: this user can make none here.
-    fn make(name: &str) -> Result<Option<Self>> {
-        let name = format!("memtrace-{name}-{}", std::process::id());
-        for (root, limit) in [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ] {
-            // Version 2 hands the controller down only where that is set.
-            let _ = fs::write(Path::new(root).join("cgroup.subtree_control"), "+memory");
-            let path = Path::new(root).join(&name);
-            if fs::create_dir(&path).is_err() {
-                continue;
-            }
-            let group = Self {
-                path,
-                name: format!("/{name}"),
-            };
-            if group.path.join(limit).exists() {
-                fs::write(group.path.join(limit), "8M")
-                    .with_context(|| format!("{}", group.path.display()))?;
-                return Ok(Some(group));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Starts a hog in it and returns its process id when it has been killed.
-    fn kill(&self) -> Result<u32> {
-        let script = format!(
-            "echo $$ > {}/cgroup.procs && exec {}",
-            self.path.display(),
-            program::path("hog")?.display()
-        );
-        let mut child = Guard(
-            Command::new("sh")
-                .args(["-c", &script])
-                .stdin(Stdio::null())
-                .spawn()?,
-        );
-        let pid = child.0.id();
-        let status = child.wait(KILLS)?;
-        ensure!(
-            std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::SIGKILL as i32),
-            "the hog ended with {status}"
-        );
-        Ok(pid)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
-    }
 }
 
 fn record(arguments: &[&str]) -> Result<Running> {
