@@ -304,3 +304,44 @@ fn a_log_that_is_being_written() {
         None
     );
 }
+
+/// Bytes changed, cut out and doubled at random, always the same: whatever is
+/// read is explained, and nothing overflows.
+#[test]
+fn damaged_logs() {
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        // Knuth's multiplier; the high bits are the good ones.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(state >> 33).unwrap_or(0) % below.max(1)
+    };
+    let pieces = [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "(",
+        ")",
+        "[",
+        "kB",
+        ":",
+        "\u{e9}",
+        "\\x0a",
+        "order=63",
+    ];
+    for log in ALL {
+        for _ in 0..100 {
+            let mut text = (*log).to_owned();
+            for _ in 0..30 {
+                let at = random(text.len());
+                let end = (at + random(8)).min(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                    text.replace_range(at..end, pieces[random(pieces.len())]);
+                }
+            }
+            for kill in parse(&text, None) {
+                super::super::explain::explain(&kill);
+            }
+        }
+    }
+}
