@@ -28,6 +28,7 @@ use crate::{
 
 /// What `memtrace oom` takes.
 #[derive(Debug, Args)]
+#[command(mut_arg("output", |arg| arg.help("Write the report to this file instead of standard output; the recorder: each record to a file of its own in this directory")))]
 pub struct OomArgs {
     /// Explain the kills in this kernel log (dmesg, journalctl -k, syslog) instead; - reads standard input
     #[arg(long, value_name = "FILE")]
@@ -127,7 +128,7 @@ fn explain(args: &OomArgs, from: &Path) -> anyhow::Result<i32> {
     }
     let mut output = Output::open(&args.reporting)?;
     for (number, kill) in kills.into_iter().enumerate() {
-        if number > 0 && args.reporting.format.name == "text" {
+        if number > 0 {
             output.separate()?;
         }
         if !output.write(&OomReport::new(kill, Vec::new(), 0))? {

@@ -46,8 +46,11 @@ impl<D: Document> Output<D> {
         })
     }
 
-    /// An empty line between reports for people.
+    /// An empty line between reports for people; programs need none.
     pub(super) fn separate(&mut self) -> anyhow::Result<()> {
+        if self.format.name != "text" {
+            return Ok(());
+        }
         match writeln!(self.writer) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).with_context(|| format!("failed to write the report to {}", self.name))

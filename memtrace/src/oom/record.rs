@@ -1,5 +1,7 @@
 //! A kill as it was caught: what the kernel side took, what the kernel wrote into
 //! its log about it, and what was seen of the machine before, put together.
+use std::rc::Rc;
+
 use memtrace_common::oom::{GROUP_LEVELS, KILL, Known, OomKill, SIGNAL, UNKNOWN, UNKNOWN_ADJ};
 use zerocopy::FromBytes as _;
 
@@ -28,7 +30,7 @@ pub struct Scene {
     /// Functions and offsets of the event's stack.
     pub frames: Vec<Option<(String, u64)>>,
     /// The last look at the machine before it.
-    pub look: Look,
+    pub look: Rc<Look>,
     /// The group that had the limit, as found in its file system.
     pub limit: Option<(String, CgroupUsage)>,
     /// Size of a page.
@@ -126,11 +128,11 @@ pub fn complete(mut kill: Kill, scene: Scene) -> Kill {
     kill.source = Source::Live;
     kill.time = Some(scene.time);
     kill.kernel = Some(scene.kernel);
-    for (name, kb) in scene.look.meminfo {
-        kill.meminfo.entry(name).or_insert(kb);
+    for (name, kb) in &scene.look.meminfo {
+        kill.meminfo.entry(name.clone()).or_insert(*kb);
     }
     if kill.tasks.is_empty() {
-        kill.tasks = tasks(&kill, scene.look.candidates);
+        kill.tasks = tasks(&kill, &scene.look.candidates);
         kill.candidate_count = kill.tasks.len();
         kill.candidates = kill.tasks.iter().take(MOST_CANDIDATES).cloned().collect();
     } else {
@@ -149,7 +151,7 @@ pub fn complete(mut kill: Kill, scene: Scene) -> Kill {
 
 /// Those whom the kernel chose from, as last seen: within a cgroup, those in it;
 /// and the victim, which may be younger than the look.
-fn tasks(kill: &Kill, seen: Vec<Candidate>) -> Vec<Candidate> {
+fn tasks(kill: &Kill, seen: &[Candidate]) -> Vec<Candidate> {
     let within = kill
         .cgroup
         .as_deref()
@@ -161,7 +163,11 @@ fn tasks(kill: &Kill, seen: Vec<Candidate>) -> Vec<Candidate> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
-    let mut tasks: Vec<Candidate> = seen.into_iter().filter(is_within).collect();
+    let mut tasks: Vec<Candidate> = seen
+        .iter()
+        .filter(|candidate| is_within(candidate))
+        .cloned()
+        .collect();
     if let Some(victim) = &kill.victim {
         tasks.retain(|task| task.pid != victim.pid);
         let mut own = Candidate {

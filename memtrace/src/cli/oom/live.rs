@@ -1,6 +1,6 @@
 //! The recorder: waits for kills, joins what the kernel side and the kernel's log
 //! say about each with the minute before it, and writes it down.
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
@@ -17,7 +17,7 @@ use crate::{
     kernel::{self, btf::Btf},
     oom::{
         Kill, groups,
-        history::{self, History, Look, Roots, Sample},
+        history::{self, History, Look, Roots},
         record::{self, Scene},
     },
     probe::OomProbes,
@@ -55,7 +55,6 @@ pub(super) fn run(args: &OomArgs) -> anyhow::Result<i32> {
 struct Event {
     record: OomKill,
     scene: Scene,
-    history: Vec<Sample>,
     deadline: Instant,
 }
 
@@ -63,7 +62,8 @@ struct Event {
 struct Logged {
     kill: Kill,
     scene: Scene,
-    history: Vec<Sample>,
+    /// When it was read, on the clock of events.
+    at_ns: u64,
     deadline: Instant,
 }
 
@@ -77,7 +77,7 @@ struct Recorder {
     release: String,
     page_kb: u64,
     history: History,
-    look: Look,
+    look: Rc<Look>,
     events: Vec<Event>,
     logged: Vec<Logged>,
     lost: u64,
@@ -124,7 +124,7 @@ impl Recorder {
             release: kernel::release(),
             page_kb: procfs::page_size() / 1024,
             history: History::default(),
-            look: Look::default(),
+            look: Rc::default(),
             events: Vec::new(),
             logged: Vec::new(),
             lost: 0,
@@ -189,7 +189,7 @@ impl Recorder {
         match history::look(&self.roots, monotonic_ns()) {
             Ok(look) => {
                 self.history.push(look.sample.clone());
-                self.look = look;
+                self.look = Rc::new(look);
             }
             Err(error) => log::debug!("cannot look at the machine: {error}"),
         }
@@ -214,7 +214,7 @@ impl Recorder {
             self.logged.push(Logged {
                 kill,
                 scene,
-                history: self.history.before(now),
+                at_ns: now,
                 deadline: Instant::now() + PATIENCE,
             });
         }
@@ -231,7 +231,6 @@ impl Recorder {
         // Only kills by the kernel are in its log.
         let waits = self.log.is_some() && event.head.kind == KILL;
         self.events.push(Event {
-            history: self.history.before(event.head.time_ns),
             deadline: Instant::now() + if waits { PATIENCE } else { Duration::ZERO },
             record: *event,
             scene,
@@ -245,7 +244,7 @@ impl Recorder {
             time: now.checked_sub(age).unwrap_or(now).to_string(),
             kernel: self.release.clone(),
             frames: self.symbols.names(stack),
-            look: self.look.clone(),
+            look: Rc::clone(&self.look),
             limit: cgroup.and_then(|path| groups::limiting(&self.roots.cgroup, path)),
             page_kb: self.page_kb,
         }
@@ -274,7 +273,7 @@ impl Recorder {
                 continue;
             }
             let kill = record::kill(&event.record, event.scene, log);
-            if !self.write(kill, event.history)? {
+            if !self.write(kill, event.record.head.time_ns)? {
                 return Ok(false);
             }
         }
@@ -285,18 +284,19 @@ impl Recorder {
         self.logged = waiting;
         let late: Vec<Logged> = late;
         for logged in late {
-            if !self.write(record::complete(logged.kill, logged.scene), logged.history)? {
+            if !self.write(record::complete(logged.kill, logged.scene), logged.at_ns)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn write(&mut self, kill: Kill, history: Vec<Sample>) -> anyhow::Result<bool> {
+    fn write(&mut self, kill: Kill, at_ns: u64) -> anyhow::Result<bool> {
         let lost = self.probes.as_ref().map_or(0, OomProbes::lost);
         let newly_lost = lost.saturating_sub(self.lost);
         self.lost = lost;
         self.written = self.written.saturating_add(1);
+        let history = self.history.before(at_ns);
         self.sink.write(&OomReport::new(kill, history, newly_lost))
     }
 }

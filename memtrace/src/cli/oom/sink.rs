@@ -16,7 +16,12 @@ use crate::{
 /// See above.
 pub(super) enum Sink {
     /// One after the other.
-    Stream(Output<OomReport>),
+    Stream {
+        /// Where to.
+        output: Output<OomReport>,
+        /// Whether none was written yet.
+        is_first: bool,
+    },
     /// A file for each.
     Directory(Directory),
 }
@@ -33,7 +38,10 @@ const MOST_OF_A_NAME: u32 = 10_000;
 impl Sink {
     pub(super) fn open(reporting: &Reporting<OomReport>) -> anyhow::Result<Self> {
         let Some(path) = &reporting.output else {
-            return Ok(Self::Stream(Output::open(reporting)?));
+            return Ok(Self::Stream {
+                output: Output::open(reporting)?,
+                is_first: true,
+            });
         };
         fs::create_dir_all(path).with_context(|| {
             format!(
@@ -53,7 +61,12 @@ impl Sink {
     /// Returns whether anybody still reads.
     pub(super) fn write(&mut self, report: &OomReport) -> anyhow::Result<bool> {
         match self {
-            Self::Stream(output) => output.write(report),
+            Self::Stream { output, is_first } => {
+                if !std::mem::take(is_first) {
+                    output.separate()?;
+                }
+                output.write(report)
+            }
             Self::Directory(directory) => {
                 let path = directory.write(report)?;
                 log::info!("wrote {}", path.display());

@@ -83,7 +83,7 @@ fn scene(functions: &[&str]) -> Scene {
         time: "2026-11-25T02:00:00Z".into(),
         kernel: "6.18.44".into(),
         frames: frames.collect(),
-        look,
+        look: look.into(),
         limit: None,
         page_kb: 4,
     }
@@ -188,7 +188,7 @@ fn other_causes() {
 
 #[test]
 fn kills_by_others_count_when_memory_is_short() {
-    let mut look = scene(&[]).look;
+    let mut look = scene(&[]).look.as_ref().clone();
     assert!(is_for_memory(&event(SIGNAL), &look));
     look.meminfo.insert("MemAvailable".into(), 3000);
     assert!(!is_for_memory(&event(SIGNAL), &look));
