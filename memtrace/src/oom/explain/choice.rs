@@ -2,7 +2,7 @@
 //! on demand.
 use std::collections::HashMap;
 
-use super::{Case, Finding, Severity, at_least, by_share, finding, kb, share, size};
+use super::{Case, Finding, Severity, by_share, finding, kb, share, size};
 use crate::oom::{Candidate, Cause, NEVER, Victim};
 
 pub(super) fn user_space(case: &Case<'_>) -> Option<Finding> {
@@ -92,10 +92,8 @@ pub(super) fn protected(case: &Case<'_>) -> Option<Finding> {
     if held < died.saturating_mul(2) {
         return None;
     }
-    let severity = match case.total_kb() {
-        Some(total) if at_least(held, 25, total) => Severity::Critical,
-        _ => Severity::Warning,
-    };
+    // Small ones are protected everywhere, and rightly.
+    let severity = by_share(held, case.total_kb()?, 20, 40)?;
     Some(finding(
         "oom_score_adj_protected",
         severity,

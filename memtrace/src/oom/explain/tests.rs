@@ -55,6 +55,19 @@ fn tmpfs_and_cma() {
     );
 }
 
+/// The same rebuilt in a virtual machine, without CMA, after two other kills.
+#[test]
+fn tmpfs_alone() {
+    let kills = log::parse(log!("recorded-6.1-three.txt"), None);
+    let explanations: Vec<Explanation> = kills.iter().map(explain).collect();
+    let main: Vec<&str> = explanations
+        .iter()
+        .map(|explanation| ids(explanation)[0])
+        .collect();
+    assert_eq!(main, ["cgroup_limit", "sysrq", "shmem_hog"]);
+    assert!(!ids(&explanations[1]).contains(&"oom_score_adj_protected"));
+}
+
 #[test]
 fn without_figures_nothing_is_claimed() {
     let explanation = first(log!("reported-5.4-shmem.txt"));

@@ -68,6 +68,32 @@ fn recorded_6_18_memcg() {
     assert_eq!(kill.candidates[0].oom_score, (2255 * 4 + 64) * 1000 / 8192);
 }
 
+/// A cgroup's, one through sysrq, and a machine full of tmpfs, in one log.
+#[test]
+fn recorded_6_1_three() {
+    let kills = parse(log!("recorded-6.1-three.txt"), None);
+    let found: Vec<_> = kills
+        .iter()
+        .map(|kill| {
+            (
+                kill.cause,
+                kill.constraint,
+                kill.victim.as_ref().map(|victim| victim.pid),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Cause::Allocation, Constraint::Memcg, Some(121)),
+            (Cause::Sysrq, Constraint::None, Some(123)),
+            (Cause::Allocation, Constraint::None, Some(129)),
+        ]
+    );
+    assert_eq!(kills[0].cgroup.as_deref(), Some("/g"));
+    assert_eq!(kills[2].zones.len(), 2);
+}
+
 #[test]
 fn reported_5_4() {
     let kill = only(log!("reported-5.4-shmem.txt"));
