@@ -9,6 +9,7 @@ use memtrace_tests::group::Group;
 use memtrace_tests::target::{Guard, brief};
 use memtrace_tests::tracer::{self, Outcome, Running};
 use memtrace_tests::{check, need_root, skip, turn};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// No log takes long.
@@ -265,6 +266,33 @@ fn a_hundred_kills() -> Result<()> {
         "{}",
         brief(last)
     );
+    Ok(())
+}
+
+/// Kills find room in the kernel while the recorder does not run at all.
+#[test]
+fn a_stopped_recorder_catches_up() -> Result<()> {
+    let _turn = turn();
+    need_root!("a_stopped_recorder_catches_up");
+    let Some(group) = Group::make("stopped")? else {
+        skip!(
+            "a_stopped_recorder_catches_up",
+            "no memory cgroup can be made here"
+        );
+    };
+    let recorder = record(&[])?;
+    recorder.signal(Signal::SIGSTOP)?;
+    let pids: Vec<u32> = (0..20).map(|_| group.kill()).collect::<Result<_>>()?;
+    recorder.signal(Signal::SIGCONT)?;
+    let records = stop(recorder)?;
+    for pid in pids {
+        let record = records.iter().find(|record| record["victim"]["pid"] == pid);
+        right(
+            record.with_context(|| format!("no record of {pid}"))?,
+            pid,
+            &group,
+        )?;
+    }
     Ok(())
 }
 
