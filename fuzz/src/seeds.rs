@@ -282,3 +282,16 @@ pub fn memory_files() -> Vec<Vec<u8>> {
     let android = include_str!("../../tests/data/meminfo/meminfo-1g-oom.txt");
     vec![all.into_bytes(), meminfo.into(), android.into()]
 }
+
+/// For `oom_log`: reports of kills in the formats of several kernels.
+pub fn kernel_logs() -> Vec<Vec<u8>> {
+    const LOGS: &[&str] = &[
+        include_str!("../../tests/data/oom/recorded-6.18-memcg.txt"),
+        include_str!("../../tests/data/oom/made-2.6.32-global.txt"),
+        include_str!("../../tests/data/oom/made-3.10-memcg.txt"),
+        include_str!("../../tests/data/oom/made-4.15-fragmented.txt"),
+        include_str!("../../tests/data/oom/made-5.10-protected.txt"),
+        include_str!("../../tests/data/oom/made-7.2-slab.txt"),
+    ];
+    LOGS.iter().map(|log| log.as_bytes().to_vec()).collect()
+}

@@ -13,6 +13,7 @@ pub mod counter;
 pub mod event;
 pub mod function;
 pub mod limit;
+pub mod oom;
 pub mod sampling;
 pub mod unwind;
 

@@ -7,6 +7,7 @@ use memtrace_common::{
     counter::COUNTERS,
     event::*,
     limit::MAX_FRAMES,
+    oom::{OomKill, OomLayout, Request},
     unwind::{CfaRule, Mapping, ProcessMappings, RowChunk, UnwindRow},
 };
 use zerocopy::IntoBytes;
@@ -32,6 +33,9 @@ fn sizes_and_alignments() {
         (size_of::<RowChunk>(), 4096),
         (size_of::<Mapping>(), 32),
         (size_of::<ProcessMappings>(), 16),
+        (size_of::<Request>(), 24),
+        (size_of::<OomKill>(), 984),
+        (size_of::<OomLayout>(), 88),
     ];
     for (index, (found, expected)) in sizes.into_iter().enumerate() {
         assert_eq!(found, expected, "type number {index}");

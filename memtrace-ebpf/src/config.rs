@@ -2,6 +2,7 @@
 //! code that is switched off costs nothing.
 use aya_ebpf::Global;
 use memtrace_common::unwind::{HiddenReturns, Method};
+use memtrace_common::oom::OomLayout;
 
 /// Bytes waiting in the ring buffer from which the reader is woken. Below it
 /// the reader's timer collects them.
@@ -58,3 +59,6 @@ pub static HIDDEN_RETURNS: Global<HiddenReturns> = Global::new(HiddenReturns {
 pub fn unwinds_by(method: Method) -> bool {
     UNWIND.load() == method as u8
 }
+/// Where the kernel keeps what a kill is about; see [`crate::oom`].
+#[unsafe(no_mangle)]
+pub static OOM: Global<OomLayout> = Global::new(OomLayout::NONE);

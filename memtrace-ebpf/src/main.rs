@@ -14,6 +14,7 @@ mod heap;
 mod hidden;
 mod mapping;
 mod maps;
+mod oom;
 mod probe;
 mod process;
 mod ring;

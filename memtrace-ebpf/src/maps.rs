@@ -7,6 +7,7 @@ use aya_ebpf::{
 use memtrace_common::{
     cookie::ProcessAddress,
     counter::COUNTERS as COUNTER_SLOTS,
+    oom::Request,
     sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
 };
@@ -83,3 +84,8 @@ pub static MISSED: Array<u64> = Array::with_max_entries(STEPS as u32, 0);
 #[map]
 pub static SAMPLED: HashMap<ProcessAddress, u8> =
     HashMap::with_max_entries(1 << 21, BPF_F_NO_PREALLOC);
+
+/// Kernel only: the last request of each thread that had to reclaim memory, or
+/// that is about to kill. Evicts the oldest.
+#[map]
+pub static OOM_REQUESTS: LruHashMap<u32, Request> = LruHashMap::with_max_entries(4096, 0);

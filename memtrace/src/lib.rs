@@ -19,6 +19,7 @@ pub mod finding;
 pub mod kernel;
 pub mod live;
 pub mod meminfo;
+pub mod oom;
 pub mod probe;
 pub mod process;
 pub mod report;

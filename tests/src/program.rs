@@ -95,6 +95,12 @@ const BUILDS: &[Build] = &[
         flags: OPTIMIZED,
     },
     Build {
+        program: "hog",
+        source: "hog.c",
+        compiler: "gcc",
+        flags: STATIC,
+    },
+    Build {
         program: "churn",
         source: "churn.c",
         compiler: "gcc",

@@ -5,7 +5,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
-use super::{meminfo::MeminfoArgs, report::ReportArgs, reporting::Reporting};
+use super::{meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -15,7 +15,9 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>\n       memtrace meminfo [OPTIONS]",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace <JOB> [OPTIONS]",
+    subcommand_value_name = "JOB",
+    subcommand_help_heading = "Other jobs",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -117,6 +119,11 @@ pub enum Job {
     /// Where the memory of the machine is: a balance sheet that adds up, with findings
     #[command(override_usage = "memtrace meminfo [OPTIONS]")]
     Meminfo(MeminfoArgs),
+    /// Record out-of-memory kills with what led to them, or explain those in a kernel log
+    #[command(
+        override_usage = "memtrace oom [OPTIONS]\n       memtrace oom [OPTIONS] --from <FILE> [--meminfo <FILE>]\n       memtrace oom --list"
+    )]
+    Oom(OomArgs),
 }
 
 /// Orders of stacks.

@@ -245,7 +245,7 @@ fn plural(count: usize, what: &str) -> String {
 }
 
 /// Progress goes to standard error, also without `-v`.
-fn eprint_line(line: &str) {
+pub(super) fn eprint_line(line: &str) {
     // Where it cannot be written, there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "memtrace: {line}");
 }

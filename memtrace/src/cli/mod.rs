@@ -2,6 +2,7 @@
 pub mod args;
 mod heap;
 mod meminfo;
+mod oom;
 mod output;
 mod report;
 mod reporting;
@@ -36,12 +37,14 @@ pub fn main() -> ExitCode {
         None => args.reporting.messages(),
         Some(Job::Report(report)) => report.reporting.messages(),
         Some(Job::Meminfo(meminfo)) => meminfo.reporting.messages(),
+        Some(Job::Oom(oom)) => oom.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
         None => heap::run(&args),
         Some(Job::Report(report)) => report::run(report),
         Some(Job::Meminfo(meminfo)) => meminfo::run(meminfo),
+        Some(Job::Oom(oom)) => oom::run(oom),
     };
     match done {
         Ok(status) => exit_code(status),

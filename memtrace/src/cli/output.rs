@@ -46,6 +46,19 @@ impl<D: Document> Output<D> {
         })
     }
 
+    /// An empty line between reports for people; programs need none.
+    pub(super) fn separate(&mut self) -> anyhow::Result<()> {
+        if self.format.name != "text" {
+            return Ok(());
+        }
+        match writeln!(self.writer) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).with_context(|| format!("failed to write the report to {}", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes one report. Returns whether anybody still reads: `head`, for
     /// example, may have seen enough.
     pub(super) fn write(&mut self, report: &D) -> anyhow::Result<bool> {

@@ -2,6 +2,8 @@
 //! where members of structures are. aya keeps its own reading to itself.
 //!
 //! The format is that of `include/uapi/linux/btf.h`.
+mod enumerator;
+
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// Why type information cannot be used.
@@ -223,6 +225,8 @@ mod tests {
         assert_eq!(btf.member_offset("outer", "b"), Some(8));
         assert_eq!(btf.member_offset("outer", "c"), None);
         assert_eq!(btf.member_offset("out", "a"), None);
+        assert_eq!(btf.enumerator("one"), Some(1));
+        assert_eq!(btf.enumerator("two"), None);
     }
 
     #[test]

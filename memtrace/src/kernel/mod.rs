@@ -1,7 +1,9 @@
 //! All that differs between kernels.
 pub mod btf;
+pub mod gfp;
 pub mod layout;
 pub mod memory;
+pub mod oom;
 pub mod uprobe;
 
 use std::io;
@@ -25,7 +27,8 @@ pub fn release() -> String {
     name.release().to_string_lossy().into_owned()
 }
 
-fn parse_version(release: &str) -> Option<uprobe::Version> {
+/// Major and minor number of a release as `uname -r` prints it.
+pub fn parse_version(release: &str) -> Option<uprobe::Version> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod counters;
 mod multi;
 pub mod object;
+pub mod oom;
 pub mod plan;
 mod pod;
 mod remarks;
@@ -11,4 +12,5 @@ pub mod unwind;
 
 pub use attach::{AttachError, Attached};
 pub use object::{LoadError, Programs};
+pub use oom::OomProbes;
 pub use plan::{Attachment, Plan, Wanted};

@@ -19,7 +19,8 @@ use crate::sampling;
 use super::{multi::MultiPrograms, plan::RETURN_PROGRAM, pod::Wire};
 
 /// The object, as the build script made or found it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
 /// The reader is woken when so much waits for it, or a quarter of the buffer.
 const WAKE_BYTES: u64 = 64 * 1024;
@@ -202,6 +203,9 @@ impl Programs {
 
     fn load_all(&mut self) -> Result<(), LoadError> {
         for (name, program) in self.ebpf.programs_mut() {
+            if name.starts_with(crate::kernel::oom::PROGRAMS) {
+                continue;
+            }
             let loaded = match program {
                 Program::UProbe(_) if self.multi.is_some() => continue,
                 Program::UProbe(program) => program.load(),
@@ -315,7 +319,7 @@ impl Programs {
     }
 }
 
-fn why_not_loaded(error: EbpfError) -> LoadError {
+pub(super) fn why_not_loaded(error: EbpfError) -> LoadError {
     let explained = match &error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => explain(
             io_error,

@@ -8,6 +8,7 @@ pub mod heap;
 pub mod json;
 pub mod meminfo;
 mod name;
+pub mod oom;
 mod style;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! build id. What is reported is a fact or left out; a name is never stretched
 //! beyond the end of its function.
 mod debug_file;
+pub mod kernel;
 mod lookup;
 pub use lookup::demangle;
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
     "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "probe", "event",
-    "stack", "live", "symbol", "report", "trace", "capture", "session", "cli",
+    "stack", "live", "symbol", "oom", "report", "trace", "capture", "session", "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -91,6 +91,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         1,
         "a helper reads what posix_memalign wrote",
     ),
+    (
+        "memtrace-ebpf/src/oom.rs",
+        7,
+        "the record in the ring buffer; helpers that read the kernel's memory",
+    ),
     ("memtrace-ebpf/src/process.rs", 1, "a map lookup"),
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
     (
@@ -136,6 +141,9 @@ pub(super) const KERNEL_WORDS: &[&str] = &[
     "\"sched_process_",
     "\"sys_enter",
     "\"mm_page_",
+    "\"mm_vmscan_",
+    "\"mark_victim",
+    "\"signal_generate",
     "kallsyms",
     "uname(",
     "/sys/kernel/btf",

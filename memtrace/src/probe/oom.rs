@@ -1,0 +1,148 @@
+//! Loads the programs that watch out-of-memory kills, and nothing else, and
+//! attaches each by the first mechanism that this kernel allows.
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError},
+};
+use memtrace_common::{Counter, oom::OomLayout};
+
+use super::{
+    object::{LoadError, OBJECT, why_not_loaded},
+    pod::Wire,
+};
+use crate::kernel::oom::{HOOKS, Hook, Mechanism};
+
+/// Bytes of the ring buffer: 4,000 kills that nobody has read yet.
+const RING_BYTES: u32 = 4 << 20;
+
+/// Maps of other families of programs, which need not be large here.
+const UNUSED_MAPS: &[&str] = &[
+    "CALLS",
+    "THREADS",
+    "STACKS_SEEN",
+    "WALKS",
+    "PROCESSES",
+    "MAPPINGS",
+    "ROWS",
+    "COOKIES",
+    "SAMPLED",
+];
+
+/// The programs, attached.
+pub struct OomProbes {
+    /// Takes the programs out when it is dropped.
+    #[expect(dead_code, reason = "held for its programs")]
+    ebpf: Ebpf,
+    ring: Option<RingBuf<MapData>>,
+    counters: PerCpuArray<MapData, u64>,
+    /// What is in use for each hook; what a kernel does not have is in
+    /// [`Self::missing`].
+    pub used: Vec<(&'static str, Mechanism)>,
+    /// What will not be known, and why.
+    pub missing: Vec<(&'static str, String)>,
+}
+
+impl OomProbes {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// There is no eBPF for this user, or no way to see kills.
+    pub fn start(layout: &OomLayout) -> Result<Self, LoadError> {
+        let layout = Wire(*layout);
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("EVENTS", RING_BYTES)
+            .override_global("OOM", &layout, true);
+        for map in UNUSED_MAPS {
+            loader.map_max_entries(map, 1);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(why_not_loaded)?;
+        let types = Btf::from_sys_fs().ok();
+        let (mut used, mut missing) = (Vec::new(), Vec::new());
+        for hook in HOOKS {
+            match attach(&mut ebpf, hook, types.as_ref()) {
+                Ok(mechanism) => used.push((hook.tells, mechanism)),
+                Err(error) if hook.needed => return Err(error),
+                Err(error) => missing.push((hook.tells, error.to_string())),
+            }
+        }
+        let ring = take(&mut ebpf, "EVENTS")?;
+        let counters = take(&mut ebpf, "COUNTERS")?;
+        Ok(Self {
+            ring: Some(ring),
+            counters,
+            ebpf,
+            used,
+            missing,
+        })
+    }
+
+    /// The ring buffer; once.
+    pub fn ring(&mut self) -> Option<RingBuf<MapData>> {
+        self.ring.take()
+    }
+
+    /// Kills that found no room in it.
+    pub fn lost(&self) -> u64 {
+        let values = self.counters.get(&(Counter::RingFull as u32), 0);
+        values.map_or(0, |values| values.iter().sum())
+    }
+}
+
+fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let missing = || aya::maps::MapError::InvalidName {
+        name: name.to_owned(),
+    };
+    let map = ebpf.take_map(name).ok_or_else(missing);
+    let map = map.and_then(M::try_from);
+    map.map_err(|source| LoadError::Map { name, source })
+}
+
+/// Tries the candidates in order; the last one's error stands for all.
+fn attach(ebpf: &mut Ebpf, hook: &Hook, types: Option<&Btf>) -> Result<Mechanism, LoadError> {
+    let mut last = None;
+    for (program, mechanism) in hook.candidates {
+        match attach_one(ebpf, program, *mechanism, types) {
+            Ok(()) => return Ok(*mechanism),
+            Err(source) => {
+                log::debug!("{program} by {mechanism:?}: {source}");
+                last = Some(LoadError::Tracepoint {
+                    program: (*program).to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| LoadError::Tracepoint {
+        program: hook.tells.to_owned(),
+        source: ProgramError::NotLoaded,
+    }))
+}
+
+fn attach_one(
+    ebpf: &mut Ebpf,
+    name: &str,
+    mechanism: Mechanism,
+    types: Option<&Btf>,
+) -> Result<(), ProgramError> {
+    match (ebpf.program_mut(name), mechanism) {
+        (Some(Program::RawTracePoint(program)), Mechanism::Tracepoint(tracepoint)) => {
+            program.load()?;
+            program.attach(tracepoint).map(drop)
+        }
+        (Some(Program::KProbe(program)), Mechanism::Kprobe(function)) => {
+            program.load()?;
+            program.attach(function, 0).map(drop)
+        }
+        (Some(Program::FEntry(program)), Mechanism::Fentry(function)) => {
+            let types = types.ok_or(ProgramError::NotLoaded)?;
+            program.load(function, types)?;
+            program.attach().map(drop)
+        }
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
