@@ -5,7 +5,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::sampling::LARGEST_MEAN;
 
-use super::{report::ReportArgs, reporting::Reporting};
+use super::{heapwalk::HeapWalkArgs, report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -15,7 +15,7 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>\n       memtrace heap [OPTIONS] --pid <PID>",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -106,6 +106,9 @@ pub enum Job {
     /// Report on what --record has recorded, also elsewhere and with other options
     #[command(override_usage = "memtrace report [OPTIONS] <FILE>")]
     Report(ReportArgs),
+    /// Look into a glibc heap without probes: what is in use, free, and pinned
+    #[command(override_usage = "memtrace heap [OPTIONS] --pid <PID>")]
+    Heap(HeapWalkArgs),
 }
 
 /// Orders of stacks.

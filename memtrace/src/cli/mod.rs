@@ -1,6 +1,7 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
 mod heap;
+mod heapwalk;
 mod output;
 mod report;
 mod reporting;
@@ -34,11 +35,13 @@ pub fn main() -> ExitCode {
     let (verbose, color) = match &args.job {
         None => args.reporting.messages(),
         Some(Job::Report(report)) => report.reporting.messages(),
+        Some(Job::Heap(heap)) => heap.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
         None => heap::run(&args),
         Some(Job::Report(report)) => report::run(report),
+        Some(Job::Heap(heap)) => heapwalk::run(heap),
     };
     match done {
         Ok(status) => exit_code(status),
