@@ -4,6 +4,7 @@
  *   foreign    somebody else moves the program break
  *   pin        8 MiB of small blocks, all freed but the last
  *   churn      works on, without end, until told to go
+ *   damage     overwrites a block's size, as a buffer overflow does
  * It says what malloc itself knows of the heap: `mallinfo2`'s fields on a line. */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -89,6 +90,8 @@ int main(int argc, char **argv) {
            "\"uordblks\": %zu, \"fordblks\": %zu, \"keepcost\": %zu}\n",
            m.arena, m.ordblks, m.smblks, m.hblks, m.hblkhd, m.fsmblks, m.uordblks, m.fordblks, m.keepcost);
     printf("pinned %p\n", pinned);
+    /* The 100th block has 99 KiB, too few for a mapping of its own. */
+    if (strcmp(how, "damage") == 0) memset((char *)kept[THREADS][99] - 8, 'A', 8);
     if (strcmp(how, "churn") == 0) pthread_create(&threads[0], NULL, churn, NULL);
     puts("READY");
     char line[16];
