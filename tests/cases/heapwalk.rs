@@ -98,7 +98,7 @@ fn known_heaps() -> Result<()> {
                 let heap = look(target.pid(), arguments)?;
                 must_equal(&heap, &inside, &format!("{program} {how} {arguments:?}"))?;
                 ensure!(
-                    heap["stopped_ns"].is_u64() == !arguments.is_empty(),
+                    heap["stopped_ns"].is_u64() != arguments.is_empty(),
                     "{heap}"
                 );
             }
@@ -255,21 +255,23 @@ fn a_stopped_program() -> Result<()> {
     target.end()
 }
 
+// Each makes some garbage, says that it is ready, and waits.
+const PYTHON: &str = "import json, threading\n\
+    kept = [[str(i) * (i % 300) for i in range(20000)], {i: [i] for i in range(5000)}]\n\
+    threads = [threading.Thread(target=lambda: kept.append(json.dumps(kept[0]))) for i in range(3)]\n\
+    [thread.start() for thread in threads]; [thread.join() for thread in threads]\n\
+    del kept[0][::2]\n\
+    print('READY', flush=True); input()";
+const PERL: &str = "$| = 1; my @a = map { 'x' x ($_ % 3000) } 1..20000; undef $a[$_ * 3] for 0..6000; \
+    print \"READY\\n\"; <STDIN>";
+const SQL: &str = "create table t(a, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) \
+    insert into t select i, randomblob(i % 500) from n; delete from t where a % 3 = 0;\n.print READY\n";
+
 /// Real programs, against `mallinfo2` called inside of each.
 #[test]
 fn real_programs() -> Result<()> {
     let _turn = turn();
     need_root!("real_programs");
-    const PYTHON: &str = "import json, threading\n\
-        kept = [[str(i) * (i % 300) for i in range(20000)], {i: [i] for i in range(5000)}]\n\
-        threads = [threading.Thread(target=lambda: kept.append(json.dumps(kept[0]))) for i in range(3)]\n\
-        [thread.start() for thread in threads]; [thread.join() for thread in threads]\n\
-        del kept[0][::2]\n\
-        print('READY', flush=True); input()";
-    const PERL: &str = "$| = 1; my @a = map { 'x' x ($_ % 3000) } 1..20000; undef $a[$_ * 3] for 0..6000; \
-        print \"READY\\n\"; <STDIN>";
-    const SQL: &str = "create table t(a, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) \
-        insert into t select i, randomblob(i % 500) from n; delete from t where a % 3 = 0;\n.print READY\n";
     let programs: &[(&str, &[&str], &str)] = &[
         ("python3", &["-c", PYTHON], ""),
         ("perl", &["-e", PERL], ""),
