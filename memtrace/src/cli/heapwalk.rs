@@ -88,15 +88,24 @@ fn once(
     program: &Path,
     stop: bool,
 ) -> anyhow::Result<(Heap, Option<Duration>)> {
+    let memory = ProcessMemory::of(pid);
+    let read_maps = || process::maps(proc_root, pid).map_err(|error| explained(error, pid));
+    // What takes longest of a small heap need not wait for it to hold still.
+    let place = heapwalk::locate(&Image {
+        memory: &memory,
+        maps: &read_maps()?,
+        program,
+    })?;
     let since = Instant::now();
     let stopped = stop.then(|| Stopped::stop(proc_root, pid)).transpose();
     let stopped = stopped.map_err(|error| explained(error, pid))?;
-    let maps = process::maps(proc_root, pid).map_err(|error| explained(error, pid))?;
-    let heap = heapwalk::walk(&Image {
-        memory: &ProcessMemory::of(pid),
+    let maps = read_maps()?;
+    let image = Image {
+        memory: &memory,
         maps: &maps,
         program,
-    });
+    };
+    let heap = heapwalk::walk(&image, &place);
     let threads = stopped.as_ref().map_or(0, Stopped::threads);
     let time = stopped.map(|stopped| {
         drop(stopped);

@@ -202,7 +202,7 @@ pub(super) fn walk(window: &mut Window<'_>, span: Span, tally: &mut Tally) -> Re
         if head.size & MAPPED == 0 && (size == ALIGNMENT || size == 0 && at_end) {
             return Ok(End::Mark(address));
         }
-        if size < SMALLEST || size % ALIGNMENT != 0 || head.size & MAPPED != 0 {
+        if size < SMALLEST || !size.is_multiple_of(ALIGNMENT) || head.size & MAPPED != 0 {
             return Err(broken);
         }
         before = Some(Chunk {

@@ -17,8 +17,17 @@ pub(super) struct Found {
     pub(super) version: Option<String>,
     /// Address of `main_arena`.
     pub(super) main: u64,
-    /// Where `mp_` was found.
-    pub(super) parameters: Option<Parameters>,
+    /// Address of `mp_`.
+    pub(super) parameters: Option<u64>,
+}
+
+impl Found {
+    /// What `mp_` says now.
+    pub(super) fn parameters(&self, memory: &dyn Memory) -> Option<Parameters> {
+        let mut bytes = vec![0; self.layout.parameters.size()];
+        memory.read(self.parameters?, &mut bytes).ok()?;
+        Parameters::parse(self.layout, &Data { start: 0, bytes }, 0)
+    }
 }
 
 /// What `mp_` says.
@@ -54,11 +63,11 @@ pub(super) fn find(image: &Image<'_>) -> Result<Vec<Found>, HeapError> {
             None => return Err(HeapError::NotGlibc(super::what_else(image.maps))),
         },
     };
-    let minor = version.as_ref().and_then(|version| minor(version));
-    let layouts = layout::candidates(minor);
+    let layouts = layout::candidates(minor(&version));
     if layouts.is_empty() {
-        return Err(HeapError::TooOld(version.unwrap_or_default()));
+        return Err(HeapError::TooOld(version));
     }
+    let version = Some(version).filter(|version| !version.is_empty());
     let data = data(image, path);
     let mut found = Vec::new();
     for layout in layouts {
@@ -99,9 +108,9 @@ fn library(maps: &[Map]) -> Option<&std::path::Path> {
     })
 }
 
-/// The version of glibc in a file's constants. Outer `None`: it is not
-/// glibc's; inner: it is, and does not say which.
-fn version_in(image: &Image<'_>, path: &std::path::Path) -> Option<Option<String>> {
+/// The version of glibc in a file's constants, empty where it does not say;
+/// `None`: the file is not glibc's.
+fn version_in(image: &Image<'_>, path: &std::path::Path) -> Option<String> {
     let mut is_glibc = false;
     for map in image
         .maps
@@ -110,11 +119,11 @@ fn version_in(image: &Image<'_>, path: &std::path::Path) -> Option<Option<String
     {
         let bytes = copy(image.memory, map.start, map.end, MOST_CONSTANTS);
         if let Some(version) = banner(&bytes) {
-            return Some(Some(version));
+            return Some(version);
         }
         is_glibc |= position(&bytes, TUNABLE).is_some();
     }
-    is_glibc.then_some(None)
+    is_glibc.then(String::new)
 }
 
 /// The version in `GNU C Library (…) stable release version 2.36.`
@@ -231,43 +240,51 @@ fn main_arena(memory: &dyn Memory, data: &Data, layout: &Layout) -> Option<u64> 
 }
 
 /// Looks for parameters that agree with each other and with the heap's start.
-fn parameters(data: &Data, layout: &Layout, heap: Option<u64>) -> Option<Parameters> {
-    let offsets = &layout.parameters;
-    let last = data.bytes.len().checked_sub(offsets.size())?;
-    (0..=last).step_by(8).find_map(|at| {
+fn parameters(data: &Data, layout: &Layout, heap: Option<u64>) -> Option<u64> {
+    let last = data.bytes.len().checked_sub(layout.parameters.size())?;
+    let is_there = |at: &usize| {
+        let Some(found) = Parameters::parse(layout, data, *at) else {
+            return false;
+        };
+        // What foreign calls of sbrk took before lies in between.
+        match heap {
+            Some(heap) => (heap..heap.saturating_add(1 << 30)).contains(&found.start_of_heap),
+            None => found.start_of_heap == 0,
+        }
+    };
+    let at = (0..=last).step_by(8).find(is_there)?;
+    Some(data.start.wrapping_add(at as u64))
+}
+
+impl Parameters {
+    /// `None` where the values cannot be those of `mp_`.
+    fn parse(layout: &Layout, data: &Data, at: usize) -> Option<Self> {
+        let offsets = &layout.parameters;
         let word = |offset: usize| data.word(at + offset).unwrap_or(u64::MAX);
         let half = |index: usize| {
-            data.half(at + offsets.mappings + index * 4)
-                .unwrap_or(u64::MAX)
+            let offset = at + offsets.mappings + index * 4;
+            data.half(offset).unwrap_or(u64::MAX)
         };
         let mapped = |index: usize| word(offsets.mapped + index * 8);
-        let [_trim, _pad, threshold, test, most] = [0, 8, 16, 24, 32].map(word);
-        let start_of_heap = mapped(2);
-        // What foreign calls of sbrk took before lies in between.
-        let heap_begins = match heap {
-            Some(heap) => start_of_heap >= heap && start_of_heap < heap.saturating_add(1 << 30),
-            None => start_of_heap == 0,
-        };
-        let sensible = heap_begins
-            && (1..=MOST_THRESHOLD).contains(&threshold)
+        let [threshold, test, most] = [16, 24, 32].map(word);
+        let sensible = (1..=MOST_THRESHOLD).contains(&threshold)
             && test <= 1 << 20
             && most <= 1 << 20
-            && half(0) <= half(1).max(half(2))
-            && half(1) <= 1 << 31
             && half(0) <= half(2)
+            && half(1) <= 1 << 31
             && half(3) <= 1
             && mapped(0) <= mapped(1)
             && mapped(0).is_multiple_of(4096)
             && (half(0) == 0) == (mapped(0) == 0)
             && (1..=76).contains(&mapped(3))
-            && mapped(5) <= u64::from(u16::MAX);
-        sensible.then(|| Parameters {
+            && u16::try_from(mapped(5)).is_ok();
+        sensible.then(|| Self {
             mappings: half(0),
             mapped_bytes: mapped(0),
-            start_of_heap,
+            start_of_heap: mapped(2),
             huge_page: offsets.huge_page.map_or(0, word),
         })
-    })
+    }
 }
 
 #[cfg(test)]

@@ -92,17 +92,28 @@ fn what_else(maps: &[Map]) -> String {
     })
 }
 
-/// Walks the heap once. Arenas that change meanwhile are tried again a few
-/// times; [`Heap::consistent`] says how that went.
-pub fn walk(image: &Image<'_>) -> Result<Heap, HeapError> {
+/// Where glibc's malloc keeps its state in a process. It stays there as long
+/// as the process runs the same program.
+#[derive(Clone, Debug)]
+pub struct Place(
+    // More than one only where a static program does not tell its version.
+    Vec<find::Found>,
+);
+
+/// Finds glibc's malloc.
+pub fn locate(image: &Image<'_>) -> Result<Place, HeapError> {
     if is_32_bit(image) {
         return Err(HeapError::Bits32);
     }
-    let found = find::find(image)?;
+    find::find(image).map(Place)
+}
+
+/// Walks the heap. Arenas that change meanwhile are tried again a few times;
+/// [`Heap::consistent`] says how that went.
+pub fn walk(image: &Image<'_>, place: &Place) -> Result<Heap, HeapError> {
     let mut best: Option<Heap> = None;
     let mut failed = None;
-    // More than one only where a static program does not tell its version.
-    for found in &found {
+    for found in &place.0 {
         match walk::all(image, found) {
             Ok(heap) if heap.thread_caches > 0 => return Ok(heap),
             Ok(heap) => {

@@ -26,7 +26,9 @@ pub(super) fn thread(
     tally: &mut Tally,
 ) -> Result<(), Broken> {
     let layout = found.layout;
-    let huge_page = found.parameters.map_or(0, |known| known.huge_page);
+    let huge_page = found
+        .parameters(image.memory)
+        .map_or(0, |known| known.huge_page);
     let heaps = arena::heaps(image.memory, state, huge_page)?;
     for heap in &heaps {
         let first = heap.start.saturating_add(layout.heap_info);
@@ -68,7 +70,9 @@ pub(super) fn main(
         cache: found.layout.caches.chunk(),
     };
     let heap = image.maps.iter().find(|map| is_heap(map));
-    let start = found.parameters.map(|known| known.start_of_heap);
+    let start = found
+        .parameters(image.memory)
+        .map(|known| known.start_of_heap);
     let start = start
         .filter(|start| *start != 0)
         .or(heap.map(|map| map.start));

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Class, Heap, HeapError, Image, Kind,
     layout::{self, Counts, Layout},
-    walk,
+    locate, walk,
 };
 use crate::process::{
     Map,
@@ -27,7 +27,7 @@ const PARAMETERS: u64 = DATA + 0x1640;
 
 /// Memory in words; what was not written is zero where something is mapped.
 struct Words {
-    words: BTreeMap<u64, u64>,
+    written: BTreeMap<u64, u64>,
     maps: Vec<Map>,
     /// The arena changes at every reading.
     busy: Option<Cell<u64>>,
@@ -44,7 +44,7 @@ impl Memory for Words {
             {
                 return Err(ReadError::Unmapped { address: at });
             }
-            let word = self.words.get(&(at - at % 8)).copied().unwrap_or(0);
+            let word = self.written.get(&(at - at % 8)).copied().unwrap_or(0);
             let shift = usize::try_from(at % 8).unwrap();
             *byte = word.to_le_bytes()[shift];
         }
@@ -71,7 +71,7 @@ fn map(start: u64, length: u64, writable: bool, path: &str) -> Map {
 
 impl Words {
     fn put(&mut self, address: u64, value: u64) {
-        self.words.insert(address, value);
+        self.written.insert(address, value);
     }
 
     fn text(&mut self, address: u64, text: &str) {
@@ -84,7 +84,7 @@ impl Words {
 
     fn half(&mut self, address: u64, value: u32) {
         let aligned = address - address % 8;
-        let old = self.words.get(&aligned).copied().unwrap_or(0);
+        let old = self.written.get(&aligned).copied().unwrap_or(0);
         let shift = address % 8 * 8;
         self.put(
             aligned,
@@ -93,11 +93,12 @@ impl Words {
     }
 
     fn walk(&self) -> Result<Heap, HeapError> {
-        walk(&Image {
+        let image = Image {
             memory: self,
             maps: &self.maps,
             program: Path::new("/bin/program"),
-        })
+        };
+        walk(&image, &locate(&image)?)
     }
 }
 
@@ -107,7 +108,7 @@ impl Words {
 fn heap(minor: u32) -> Words {
     let layout: &Layout = layout::candidates(Some(minor))[0];
     let mut memory = Words {
-        words: BTreeMap::new(),
+        written: BTreeMap::new(),
         maps: vec![
             map(HEAP, 0x21000, true, "[heap]"),
             map(CONSTANTS, 0x1000, false, LIBC),
@@ -161,7 +162,7 @@ fn heap(minor: u32) -> Words {
                 let slots = if bin == 0 { 6 } else { 7 };
                 let shift = bin % 4 * 16;
                 let word = user + bin / 4 * 8;
-                let old = memory.words.get(&word).copied().unwrap_or(0);
+                let old = memory.written.get(&word).copied().unwrap_or(0);
                 memory.put(word, old | slots << shift);
             }
         }
@@ -180,7 +181,7 @@ fn heap(minor: u32) -> Words {
     for (index, value) in words.into_iter().enumerate() {
         memory.put(PARAMETERS + (offsets.mapped + index * 8) as u64, value);
     }
-    memory.put(MAPPED + 8, 0x43000 - layout.mapped_tail | 2);
+    memory.put(MAPPED + 8, (0x43000 - layout.mapped_tail) | 2);
     memory
 }
 
@@ -274,7 +275,7 @@ fn a_cache_whose_counts_are_wrong_is_none() {
 #[test]
 fn what_is_not_glibc_is_refused() {
     let mut memory = heap(36);
-    memory.words.retain(|address, _| *address >= DATA);
+    memory.written.retain(|address, _| *address >= DATA);
     memory
         .maps
         .push(map(0x7200_0000_0000, 4096, false, "/lib/libjemalloc.so.2"));
@@ -292,7 +293,7 @@ fn what_is_not_glibc_is_refused() {
     assert!(matches!(memory.walk(), Err(HeapError::TooOld(version)) if version == "2.17"));
 
     let mut memory = heap(36);
-    memory.words.retain(|address, _| *address < DATA);
+    memory.written.retain(|address, _| *address < DATA);
     assert!(matches!(memory.walk(), Err(HeapError::Unused(_))));
 
     let mut memory = heap(36);

@@ -13,6 +13,7 @@ use super::{
     summary::{Arena, Class, Heap, Kind, Sizes},
     window::Pages,
 };
+use crate::process::memory::ReadError;
 
 /// How often an arena that changes meanwhile is tried.
 const ATTEMPTS: u32 = 4;
@@ -71,10 +72,9 @@ pub(super) fn all(image: &Image<'_>, found: &Found) -> Result<Heap, HeapError> {
 
 fn damaged(found: &Found, broken: &Broken) -> HeapError {
     match broken {
-        Broken::Read(
-            error @ (crate::process::memory::ReadError::Gone
-            | crate::process::memory::ReadError::NotPermitted),
-        ) => HeapError::Read(*error),
+        Broken::Read(error @ (ReadError::Gone | ReadError::NotPermitted)) => {
+            HeapError::Read(*error)
+        }
         broken => HeapError::Damaged {
             version: found.version.clone().unwrap_or_else(|| "2.x".to_owned()),
             what: broken.to_string(),
@@ -217,7 +217,8 @@ fn mapped_blocks(
     let spans = walked.iter().flat_map(|(_, walked)| &walked.tally.spans);
     let mut taken: Vec<(u64, u64)> = spans.copied().collect();
     taken.sort_unstable();
-    let known = found.parameters.as_ref();
+    let known = found.parameters(image.memory);
+    let known = known.as_ref();
     let found = mapped::find(image.memory, found.layout, image.maps, &taken, known);
     let mut arena = Arena::new(Kind::Mapped, 0);
     for (_, bytes) in &found.blocks {

@@ -69,10 +69,9 @@ impl Memory for ProcessMemory {
             };
             // What lies before the first page that cannot be read arrives.
             match process_vm_readv(self.pid, &mut [IoSliceMut::new(rest)], &[remote]) {
-                Ok(0) => return Err(unmapped),
-                Ok(more) => done += more,
+                Ok(more @ 1..) => done += more,
                 Err(Errno::EINTR) => {}
-                Err(Errno::EFAULT | Errno::EINVAL) => return Err(unmapped),
+                Ok(0) | Err(Errno::EFAULT | Errno::EINVAL) => return Err(unmapped),
                 Err(Errno::EPERM | Errno::EACCES) => return Err(ReadError::NotPermitted),
                 Err(Errno::ESRCH) => return Err(ReadError::Gone),
                 Err(other) => return Err(ReadError::System(other)),

@@ -93,7 +93,7 @@ fn pinned(arena: &Arena) -> Option<Finding> {
             pin.address,
             pin.size,
         ),
-        "allocate what lives long before what lives short, or call malloc_trim(0) after the peak; `memtrace -p PID --heap-walk` shows who allocates the last block",
+        "allocate what lives long before what lives short, or call malloc_trim(0) after the peak; `memtrace -p PID` shows who allocates what stays",
     ))
 }
 
