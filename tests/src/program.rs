@@ -251,6 +251,24 @@ const BUILDS: &[Build] = &[
         flags: PLAIN,
     },
     Build {
+        program: "fragment",
+        source: "fragment.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
+        program: "fragment_static",
+        source: "fragment.c",
+        compiler: "gcc",
+        flags: STATIC_STRIPPED,
+    },
+    Build {
+        program: "mallinfo",
+        source: "mallinfo.c",
+        compiler: "gcc",
+        flags: LIBRARY,
+    },
+    Build {
         program: "static_leak",
         source: "static_leak.c",
         compiler: "gcc",

@@ -85,6 +85,14 @@ impl Target {
         })
     }
 
+    /// Waits for a line that begins so and returns what follows in it.
+    pub fn line(&mut self, beginning: &str) -> Result<String> {
+        let line = self
+            .lines
+            .wait_for(beginning, PATIENCE, |line| line.starts_with(beginning))?;
+        Ok(line.strip_prefix(beginning).unwrap_or_default().to_owned())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.0.id()
@@ -93,6 +101,14 @@ impl Target {
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.runs()
+    }
+
+    /// Writes to its standard input.
+    pub fn tell(&mut self, text: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("no standard input")?;
+        stdin
+            .write_all(text.as_bytes())
+            .context("the target does not listen any more")
     }
 
     /// Lets it go on from where it waits.

@@ -5,7 +5,10 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
-use super::{meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs, reporting::Reporting};
+use super::{
+    heapwalk::HeapWalkArgs, meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs,
+    reporting::Reporting,
+};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -124,6 +127,9 @@ pub enum Job {
         override_usage = "memtrace oom [OPTIONS]\n       memtrace oom [OPTIONS] --from <FILE> [--meminfo <FILE>]\n       memtrace oom --list"
     )]
     Oom(OomArgs),
+    /// Look into a glibc heap without probes: what is in use, free, and pinned
+    #[command(override_usage = "memtrace heap [OPTIONS] --pid <PID>")]
+    Heap(HeapWalkArgs),
 }
 
 /// Orders of stacks.

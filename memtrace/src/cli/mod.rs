@@ -1,6 +1,7 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
 mod heap;
+mod heapwalk;
 mod meminfo;
 mod oom;
 mod output;
@@ -38,6 +39,7 @@ pub fn main() -> ExitCode {
         Some(Job::Report(report)) => report.reporting.messages(),
         Some(Job::Meminfo(meminfo)) => meminfo.reporting.messages(),
         Some(Job::Oom(oom)) => oom.reporting.messages(),
+        Some(Job::Heap(heap)) => heap.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Some(Job::Report(report)) => report::run(report),
         Some(Job::Meminfo(meminfo)) => meminfo::run(meminfo),
         Some(Job::Oom(oom)) => oom::run(oom),
+        Some(Job::Heap(heap)) => heapwalk::run(heap),
     };
     match done {
         Ok(status) => exit_code(status),

@@ -2,8 +2,10 @@
 //! and which files they have mapped. The root of `/proc` is a parameter.
 pub mod follow;
 pub mod launch;
+pub mod memory;
 pub mod modules;
 mod read;
+pub mod stop;
 
 use std::{
     fs, io,
@@ -13,9 +15,9 @@ use std::{
 use thiserror::Error;
 
 pub use modules::{Module, ModuleId, Modules};
+pub use read::Map;
 #[cfg(fuzzing)]
 pub use read::fuzzing;
-pub(crate) use read::{Map, maps};
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -92,6 +94,26 @@ pub enum ProcessError {
         /// Who traces it.
         tracer: u32,
     },
+    /// A debugger holds it.
+    #[error(
+        "cannot stop process {pid}: process {tracer} traces it already (a debugger or strace); end that, or leave --stop out"
+    )]
+    Held {
+        /// The process.
+        pid: u32,
+        /// Who traces it.
+        tracer: u32,
+    },
+    /// A thread does not stop when it is told to.
+    #[error(
+        "cannot stop process {pid}: its thread {thread} sleeps in the kernel where nothing wakes it (state D in `ps -L -p {pid}`); try again, or leave --stop out"
+    )]
+    Asleep {
+        /// The process.
+        pid: u32,
+        /// The thread.
+        thread: u32,
+    },
     /// `/proc` could not be read.
     #[error("cannot read /proc/{pid}: {source}")]
     Proc {
@@ -141,6 +163,11 @@ impl Target {
         read::stat(proc_root, self.pid)
             .is_ok_and(|now| now.start_time == self.start_time && !now.is_dead())
     }
+}
+
+/// All that a process has mapped, ascending.
+pub fn maps(proc_root: &Path, pid: u32) -> Result<Vec<Map>, ProcessError> {
+    read::maps(proc_root, pid).map_err(|source| failed(pid, source))
 }
 
 impl read::Stat {

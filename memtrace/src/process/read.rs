@@ -24,20 +24,28 @@ pub(super) struct Stat {
 
 /// One line of `maps` (`proc_pid_maps`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Map {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(super) executable: bool,
-    pub(super) offset: u64,
+pub struct Map {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Whether it may be read.
+    pub readable: bool,
+    /// Whether it may be written to.
+    pub writable: bool,
+    /// Whether it holds code.
+    pub executable: bool,
+    /// Where in the file it begins.
+    pub offset: u64,
     /// Device as printed, and inode: what tells files apart.
-    pub(crate) file: (String, u64),
+    pub file: (String, u64),
     /// Empty for anonymous memory; `[…]` for the kernel's own.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Map {
     /// Whether a file is mapped.
-    pub(super) fn is_file(&self) -> bool {
+    pub fn is_file(&self) -> bool {
         self.path.as_os_str().as_bytes().starts_with(b"/")
     }
 }
@@ -119,6 +127,8 @@ fn parse_map(line: &[u8]) -> Option<Map> {
     Some(Map {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
+        readable: permissions.as_bytes().first() == Some(&b'r'),
+        writable: permissions.as_bytes().get(1) == Some(&b'w'),
         executable: permissions.as_bytes().get(2) == Some(&b'x'),
         offset,
         file: (device, inode),

@@ -5,6 +5,7 @@ pub mod findings;
 pub mod folded;
 mod frames;
 pub mod heap;
+pub mod heapwalk;
 pub mod json;
 pub mod meminfo;
 mod name;

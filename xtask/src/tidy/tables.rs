@@ -14,8 +14,8 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "probe", "event",
-    "stack", "live", "symbol", "oom", "report", "trace", "capture", "session", "cli",
+    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "heapwalk", "probe",
+    "event", "stack", "live", "symbol", "oom", "report", "trace", "capture", "session", "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -25,7 +25,7 @@ pub(super) const OUTSIDE_FLOW: &[&str] = &["lib", "main"];
 pub(super) const BACKWARD: &[(&str, &str, &str)] = &[];
 
 /// Modules that do no I/O and read no clock: a capture drives them.
-pub(super) const PURE: &[&str] = &["live", "stack", "report", "trace"];
+pub(super) const PURE: &[&str] = &["heapwalk", "live", "stack", "report", "trace"];
 
 /// What those must not name.
 pub(super) const IMPURE: &[&str] = &[
