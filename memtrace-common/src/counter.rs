@@ -67,6 +67,8 @@ counters! {
     /// The ring buffer was getting full, and a stack was kept back to leave room
     /// for events; it is sent with its next event instead.
     StacksShed = 16, "stacks delayed: ring buffer filling up", false;
+    /// No room for the sum of another stack: what it did is missing.
+    SumsFull = 18, "growth lost: too many stacks", true;
     /// Blocks that were left out, by size or by sampling.
     LeftOut = 15, "blocks left out", false;
 }

@@ -37,12 +37,18 @@ pub fn count_return(function: u16) {
 fn add_one(array: &PerCpuArray<u64>, index: u32) {
     if let Some(slot) = array.get_ptr_mut(index) {
         // Atomic although the array is per CPU: since 5.15 or so uprobe
-        // programs can be preempted by others on the same CPU. In assembly,
-        // because core has no atomic addition for this target.
-        // SAFETY: the map's own memory, aligned to 8, never freed while the
-        // program runs; no register is changed.
-        unsafe {
-            asm!("lock *(u64 *)({slot} + 0) += {one}", slot = in(reg) slot, one = in(reg) 1u64, options(nostack));
-        }
+        // programs can be preempted by others on the same CPU.
+        add(slot, 1);
+    }
+}
+
+/// Adds to a number in a map's memory, whoever else does at the same time. In
+/// assembly, because core has no atomic addition for this target.
+#[inline(always)]
+pub fn add(slot: *mut u64, amount: u64) {
+    // SAFETY: a map's own memory, aligned to 8, never freed while the program
+    // runs, as the verifier checks; no register is changed.
+    unsafe {
+        asm!("lock *(u64 *)({slot} + 0) += {amount}", slot = in(reg) slot, amount = in(reg) amount, options(nostack));
     }
 }

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod elf;
 pub mod event;
 pub mod finding;
+pub mod growth;
 pub mod kernel;
 pub mod live;
 pub mod probe;

@@ -5,7 +5,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::sampling::LARGEST_MEAN;
 
-use super::{report::ReportArgs, reporting::Reporting};
+use super::{growth::GrowthArgs, report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -15,7 +15,7 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace growth [OPTIONS] --pid <PID>[,<PID>…] | --all\n       memtrace report [OPTIONS] <FILE>",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -106,6 +106,11 @@ pub enum Job {
     /// Report on what --record has recorded, also elsewhere and with other options
     #[command(override_usage = "memtrace report [OPTIONS] <FILE>")]
     Report(ReportArgs),
+    /// What makes processes grow, nearly free of charge: without probing malloc
+    #[command(
+        override_usage = "memtrace growth [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace growth [OPTIONS] --all"
+    )]
+    Growth(GrowthArgs),
 }
 
 /// Orders of stacks.
@@ -137,7 +142,7 @@ fn parse_sample(text: &str) -> Result<u64, String> {
 }
 
 /// A report every 0 s would never end.
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text).map_err(|error| error.to_string())?;
     if interval < Duration::from_millis(10) {
         return Err("it must be at least 10ms".to_owned());
@@ -158,6 +163,9 @@ pub(super) fn usual_top(format: &Format<HeapReport>) -> usize {
 impl Args {
     /// What clap cannot check: options that contradict each other.
     pub fn check(&self) -> Result<(), clap::Error> {
+        if let Some(Job::Growth(growth)) = &self.job {
+            return growth.check();
+        }
         match (self.min_size, self.max_size) {
             (Some(min), Some(max)) if min > max => Err(Self::command().error(
                 ErrorKind::ValueValidation,

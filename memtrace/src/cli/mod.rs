@@ -1,5 +1,6 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
+mod growth;
 mod heap;
 mod output;
 mod report;
@@ -34,11 +35,13 @@ pub fn main() -> ExitCode {
     let (verbose, color) = match &args.job {
         None => args.reporting.messages(),
         Some(Job::Report(report)) => report.reporting.messages(),
+        Some(Job::Growth(growth)) => growth.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
         None => heap::run(&args),
         Some(Job::Report(report)) => report::run(report),
+        Some(Job::Growth(growth)) => growth::run(growth),
     };
     match done {
         Ok(status) => exit_code(status),
@@ -48,6 +51,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Progress goes to standard error, also without `-v`.
+fn tell(line: &str) {
+    // Where it cannot be written, there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "memtrace: {line}");
 }
 
 fn exit_code(status: i32) -> ExitCode {

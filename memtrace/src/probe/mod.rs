@@ -2,6 +2,7 @@
 //! place that executes it through aya.
 pub mod attach;
 pub mod counters;
+pub mod growth;
 mod multi;
 pub mod object;
 pub mod plan;

@@ -13,13 +13,63 @@ use thiserror::Error;
 
 use crate::sampling;
 
-use super::{multi::MultiPrograms, plan::RETURN_PROGRAM, pod::Wire};
+use super::{
+    growth::CALL_PROGRAM,
+    multi::MultiPrograms,
+    plan::{MODULES_PROGRAM, RETURN_PROGRAM},
+    pod::Wire,
+};
 
 /// The object, as the build script made or found it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
 /// The reader is woken when so much waits for it, or a quarter of the buffer.
 const WAKE_BYTES: u64 = 64 * 1024;
+
+/// A job that the object does, with programs and maps of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Outstanding allocations.
+    Heap,
+    /// What grows; the programs at its hooks are loaded one by one, as
+    /// candidates.
+    Growth,
+}
+
+/// The programs that each job needs.
+const PROGRAMS: &[(Job, &[&str])] = &[
+    (
+        Job::Heap,
+        &[
+            "allocate_enter",
+            "reallocate_enter",
+            "free_enter",
+            "unmap_enter",
+            RETURN_PROGRAM,
+            MODULES_PROGRAM,
+            "thread_exit",
+            "process_exec",
+        ],
+    ),
+    (
+        Job::Growth,
+        &[CALL_PROGRAM, MODULES_PROGRAM, "thread_exit", "process_exec"],
+    ),
+];
+
+/// Elements of maps that only one job needs room in, and how many.
+const MAPS: &[(Job, &str, u32)] = &[
+    (Job::Heap, "SAMPLED", 1 << 21),
+    (Job::Growth, "GROWTH", 1 << 16),
+];
+
+impl Job {
+    fn needs(self, program: &str) -> bool {
+        PROGRAMS
+            .iter()
+            .any(|(job, names)| *job == self && names.contains(&program))
+    }
+}
 
 /// Sizes that depend on the machine and on the targets.
 #[derive(Clone, Copy, Debug)]
@@ -129,10 +179,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the object and every program in it. `log_level`: how much the
-    /// kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
+    /// Loads the object and the programs that the job needs. `log_level`: how
+    /// much the kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
     /// if the kernel lets us.
     pub fn load(
+        job: Job,
         sizes: Sizes,
         admission: Admission,
         log_level: u8,
@@ -141,7 +192,11 @@ impl Programs {
         let has_cookies = aya::features().bpf_cookie();
         let shed_bytes = u64::from(sizes.ring_bytes / 4) * 3;
         let wake_bytes = u64::from(sizes.ring_bytes / 4).min(WAKE_BYTES);
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for (whose, map, entries) in MAPS {
+            loader.map_max_entries(map, if *whose == job { *entries } else { 1 });
+        }
+        let ebpf = loader
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
             .override_global("WAKE_BYTES", &wake_bytes, true)
@@ -154,7 +209,7 @@ impl Programs {
             .load(OBJECT)
             .map_err(why_not_loaded)?;
         let multi = if multi {
-            MultiPrograms::load(OBJECT, &ebpf)
+            MultiPrograms::load(OBJECT, &ebpf, |name| job.needs(name))
         } else {
             Err(io::ErrorKind::Unsupported.into())
         };
@@ -169,8 +224,8 @@ impl Programs {
             result: None,
             cookies: None,
         };
-        programs.load_all()?;
-        if programs.multi.is_none() {
+        programs.load_all(job)?;
+        if job == Job::Heap && programs.multi.is_none() {
             programs.result = Some(programs.at_instructions(RETURN_PROGRAM)?);
         }
         if !has_cookies {
@@ -182,8 +237,9 @@ impl Programs {
         Ok(programs)
     }
 
-    fn load_all(&mut self) -> Result<(), LoadError> {
-        for (name, program) in self.ebpf.programs_mut() {
+    fn load_all(&mut self, job: Job) -> Result<(), LoadError> {
+        let programs = self.ebpf.programs_mut();
+        for (name, program) in programs.filter(|(name, _)| job.needs(name)) {
             let loaded = match program {
                 Program::UProbe(_) if self.multi.is_some() => continue,
                 Program::UProbe(program) => program.load(),
@@ -329,7 +385,7 @@ fn explain(source: &io::Error, what: &'static str) -> Option<LoadError> {
     }
 }
 
-fn refused(name: &str, error: ProgramError) -> LoadError {
+pub(super) fn refused(name: &str, error: ProgramError) -> LoadError {
     let ProgramError::LoadError {
         io_error,
         verifier_log,

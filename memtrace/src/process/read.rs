@@ -20,24 +20,36 @@ pub(super) struct Stat {
     pub(super) threads: u64,
     /// Field 22, clock ticks after boot.
     pub(super) start_time: u64,
+    /// Field 24, pages. A little off: the kernel counts by CPU.
+    pub(super) resident: u64,
+    /// Field 47: where the heap begins; 0 where that is not for us to know.
+    pub(super) heap_start: u64,
 }
 
 /// One line of `maps` (`proc_pid_maps`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Map {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) executable: bool,
-    pub(super) offset: u64,
+pub struct Map {
+    /// First address.
+    pub start: u64,
+    /// First address behind it.
+    pub end: u64,
+    /// Whether anything may be done with it at all: read, written, executed.
+    pub accessible: bool,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// Whether what is written is seen by others.
+    pub shared: bool,
+    /// Where in the file it begins.
+    pub offset: u64,
     /// Device as printed, and inode: what tells files apart.
-    pub(super) file: (String, u64),
+    pub file: (String, u64),
     /// Empty for anonymous memory; `[…]` for the kernel's own.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Map {
     /// Whether a file is mapped.
-    pub(super) fn is_file(&self) -> bool {
+    pub fn is_file(&self) -> bool {
         self.path.as_os_str().as_bytes().starts_with(b"/")
     }
 }
@@ -71,6 +83,8 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         flags: number(9)?,
         threads: number(20)?,
         start_time: number(22)?,
+        resident: number(24)?,
+        heap_start: number(47).unwrap_or(0),
     })
 }
 
@@ -95,7 +109,7 @@ pub(super) fn maps(root: &Path, pid: u32) -> io::Result<Vec<Map>> {
     parse_maps(&fs::read(root.join(format!("{pid}/maps")))?)
 }
 
-fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
+pub(super) fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
     let lines = bytes
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -119,7 +133,9 @@ fn parse_map(line: &[u8]) -> Option<Map> {
     Some(Map {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
+        accessible: !permissions.starts_with("---"),
         executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        shared: permissions.as_bytes().get(3) == Some(&b's'),
         offset,
         file: (device, inode),
         path: PathBuf::from(OsStr::from_bytes(path)),

@@ -14,7 +14,7 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "sampling", "finding", "kernel", "elf", "process", "probe", "event", "stack", "live",
+    "unit", "sampling", "finding", "kernel", "elf", "process", "growth", "probe", "event", "stack", "live",
     "symbol", "report", "trace", "capture", "session", "cli",
 ];
 
