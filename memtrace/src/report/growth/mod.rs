@@ -74,6 +74,9 @@ pub struct Hook {
     pub mechanism: Option<String>,
     /// What that does not see, and what it costs others.
     pub loses: Option<String>,
+    /// Whether there would be a better mechanism.
+    #[serde(default)]
+    pub fallback: bool,
 }
 
 /// A process.

@@ -300,7 +300,7 @@ impl Text<'_> {
             )
         });
         let unseen = report.hooks.iter().filter_map(|hook| {
-            let loses = hook.loses.as_ref().filter(|loses| !loses.is_empty())?;
+            let loses = hook.loses.as_ref().filter(|loses| hook.fallback && !loses.is_empty())?;
             Some(format!("{} not seen: {loses}", hook.hook))
         });
         let notes: Vec<String> = lost
