@@ -1,141 +1,14 @@
 //! `memtrace growth`: sums by stack against programs that know what they did, verdicts, and what it leaves behind.
-use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_tests::growth::{BESIDE, Seen, document, rows, start, trace};
 use memtrace_tests::leftover::{self, Programs};
-use memtrace_tests::target::{Target, brief, number, text};
-use memtrace_tests::tracer::{self, FINISH, Outcome, Running};
+use memtrace_tests::target::{Target, number, text};
+use memtrace_tests::tracer::{self, FINISH};
 use memtrace_tests::{check, need_root, turn};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-const PAGE: u64 = 4096;
-
-/// Pages that a program touches beside its work: its stack, what the C library writes, and the page that the kernel
-/// keeps for probes.
-const BESIDE: u64 = 40 * PAGE;
-
-fn start(pid: u32, arguments: &[&str]) -> Result<Running> {
-    let pid = pid.to_string();
-    let mut all = vec!["growth", "-p", &pid, "-f", "json", "--top", "0"];
-    all.extend(arguments);
-    let mut tracer = tracer::start(&all)?;
-    tracer.wait_attached()?;
-    Ok(tracer)
-}
-
-fn document(outcome: &Outcome) -> Result<Value> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let report: Value =
-        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
-    ensure!(
-        text(&report, "schema")? == "memtrace.growth.v1",
-        "{}",
-        brief(&report)
-    );
-    ensure!(number(&report, "lost_events")? == 0, "{}", brief(&report));
-    Ok(report)
-}
-
-/// What the program did, what memtrace says, and by how much its resident memory grew meanwhile.
-struct Seen {
-    did: Value,
-    report: Value,
-    resident: i64,
-    pid: u32,
-}
-
-/// Traces one turn of a program.
-fn trace(program: &str, way: &str, arguments: &[&str]) -> Result<Seen> {
-    check::leaving_nothing(|| {
-        let mut target = Target::start(program, &[way])?;
-        let pid = target.pid();
-        let tracer = start(pid, arguments)?;
-        let before = resident(pid)?;
-        let did = target.work_for_json()?;
-        let resident = resident(pid)? - before;
-        let report = document(&tracer.stop()?)?;
-        let seen = Seen {
-            did,
-            report,
-            resident,
-            pid,
-        };
-        target.end()?;
-        Ok((seen, vec![pid]))
-    })
-}
-
-fn resident(pid: u32) -> Result<i64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kib: i64 = line
-        .and_then(|line| line.trim().strip_suffix("kB"))
-        .context("no Rss")?
-        .trim()
-        .parse()?;
-    Ok(kib * 1024)
-}
-
-fn rows<'a>(report: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
-    report
-        .get(key)
-        .and_then(Value::as_array)
-        .with_context(|| format!("no list '{key}'"))
-}
-
-impl Seen {
-    fn did(&self, key: &str) -> Result<u64> {
-        number(&self.did, key)
-    }
-
-    /// Bytes that came and went, over all stacks of a kind that lead through all of `functions`, in this order.
-    fn sum(&self, kind: &str, functions: &[&str]) -> Result<(u64, u64)> {
-        let mut sum = (0, 0);
-        for source in rows(&self.report, "sources")? {
-            if text(source, "kind")? == kind && leads_through(source, functions)? {
-                sum.0 += number(source, "bytes")?;
-                sum.1 += number(source, "returned_bytes")?;
-            }
-        }
-        Ok(sum)
-    }
-
-    fn process(&self) -> Result<&Value> {
-        rows(&self.report, "processes")?
-            .first()
-            .context("no process")
-    }
-
-    /// The faults of `functions` are the bytes touched, and all faults are what the process grew by.
-    fn faults_are(&self, touched: u64, functions: &[&str]) -> Result<()> {
-        let (by_them, _) = self.sum("fault", functions)?;
-        ensure!(
-            by_them >= touched && by_them <= touched + 2 * PAGE,
-            "{touched} bytes touched by {functions:?}, {by_them} seen: {:#}",
-            self.report
-        );
-        let (all, _) = self.sum("fault", &[])?;
-        ensure!(
-            all < touched + BESIDE,
-            "{touched} touched, {all} seen in all"
-        );
-        Ok(())
-    }
-}
-
-fn leads_through(source: &Value, functions: &[&str]) -> Result<bool> {
-    let mut wanted = functions.iter();
-    let mut next = wanted.next();
-    for frame in rows(source, "frames")? {
-        let symbol = frame.get("symbol").and_then(Value::as_str);
-        if next.is_some() && symbol == next.copied() {
-            next = wanted.next();
-        }
-    }
-    Ok(next.is_none())
-}
 
 /// malloc raises the program break: by stack, to the byte; and what it touches is what the process grew by.
 #[test]

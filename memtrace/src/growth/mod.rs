@@ -8,6 +8,9 @@ mod series;
 mod source;
 mod trend;
 
+#[cfg(test)]
+mod tests;
+
 pub use advice::{advise, signed};
 pub use ranking::{Ranked, Ranking};
 pub use read::{Rollup, Sampler};

@@ -97,20 +97,38 @@ pub fn trend(points: &[(u64, u64)]) -> Trend {
         return STILL;
     };
     let turns = turns(&points, least);
-    let mut trend = line.judge(span, least, points.len());
-    if turns.len() >= TURNS {
-        let low_points: Vec<(f64, f64)> = low_points(&points, &turns);
-        let lows = Line::through(&low_points);
-        let lows = lows.map(|lows| lows.judge(span, least, low_points.len()));
-        trend.pattern = Pattern::Sawtooth;
-        trend.verdict = lows.map_or(Verdict::Steady, |lows| lows.verdict);
-        trend.confidence = match lows {
-            Some(lows) if lows.verdict != Verdict::Steady => lows.confidence,
-            _ if turns.len() >= 2 * TURNS => Confidence::High,
-            _ => Confidence::Medium,
-        };
+    let trend = line.judge(span, least, points.len());
+    if turns.len() < TURNS {
+        return trend;
     }
-    trend
+    sawtooth(trend, &low_points(&points, &turns), least, turns.len())
+}
+
+/// The same of a series that goes up and down: it moves only if its low points
+/// move, and in the same direction.
+fn sawtooth(whole: Trend, lows: &[(f64, f64)], least: f64, turns: usize) -> Trend {
+    let ends = lows.first().zip(lows.last());
+    let (span, moved) = ends.map_or((0.0, 0.0), |(first, last)| {
+        (last.0 - first.0, last.1 - first.1)
+    });
+    let judged = Line::through(lows).map(|line| line.judge(span, least, lows.len()));
+    let agrees = match whole.verdict {
+        Verdict::Growing => moved >= least,
+        Verdict::Shrinking => -moved >= least,
+        Verdict::Steady => false,
+    };
+    let (verdict, confidence) = match judged {
+        Some(lows) if lows.verdict != Verdict::Steady => (lows.verdict, lows.confidence),
+        _ if agrees => (whole.verdict, whole.confidence.min(Confidence::Medium)),
+        _ if turns >= 2 * TURNS => (Verdict::Steady, Confidence::High),
+        _ => (Verdict::Steady, Confidence::Medium),
+    };
+    Trend {
+        verdict,
+        confidence,
+        pattern: Pattern::Sawtooth,
+        ..whole
+    }
 }
 
 /// Of nothing.
@@ -215,7 +233,7 @@ fn interval(sorted: &[f64], width: f64) -> (f64, f64) {
     };
     (
         at(((count - width) / 2.0).floor()),
-        at(((count + width) / 2.0).ceil()),
+        at(f64::midpoint(count, width).ceil()),
     )
 }
 

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod counters;
 pub mod growth;
+mod job;
 mod multi;
 pub mod object;
 pub mod plan;
@@ -11,5 +12,6 @@ mod remarks;
 pub mod unwind;
 
 pub use attach::{AttachError, Attached};
+pub use job::Job;
 pub use object::{LoadError, Programs};
 pub use plan::{Attachment, Plan, Wanted};

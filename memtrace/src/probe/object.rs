@@ -14,9 +14,9 @@ use thiserror::Error;
 use crate::sampling;
 
 use super::{
-    growth::CALL_PROGRAM,
+    job::{Job, MAPS},
     multi::MultiPrograms,
-    plan::{MODULES_PROGRAM, RETURN_PROGRAM},
+    plan::RETURN_PROGRAM,
     pod::Wire,
 };
 
@@ -25,51 +25,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/me
 
 /// The reader is woken when so much waits for it, or a quarter of the buffer.
 const WAKE_BYTES: u64 = 64 * 1024;
-
-/// A job that the object does, with programs and maps of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Job {
-    /// Outstanding allocations.
-    Heap,
-    /// What grows; the programs at its hooks are loaded one by one, as
-    /// candidates.
-    Growth,
-}
-
-/// The programs that each job needs.
-const PROGRAMS: &[(Job, &[&str])] = &[
-    (
-        Job::Heap,
-        &[
-            "allocate_enter",
-            "reallocate_enter",
-            "free_enter",
-            "unmap_enter",
-            RETURN_PROGRAM,
-            MODULES_PROGRAM,
-            "thread_exit",
-            "process_exec",
-        ],
-    ),
-    (
-        Job::Growth,
-        &[CALL_PROGRAM, MODULES_PROGRAM, "thread_exit", "process_exec"],
-    ),
-];
-
-/// Elements of maps that only one job needs room in, and how many.
-const MAPS: &[(Job, &str, u32)] = &[
-    (Job::Heap, "SAMPLED", 1 << 21),
-    (Job::Growth, "GROWTH", 1 << 16),
-];
-
-impl Job {
-    fn needs(self, program: &str) -> bool {
-        PROGRAMS
-            .iter()
-            .any(|(job, names)| *job == self && names.contains(&program))
-    }
-}
 
 /// Sizes that depend on the machine and on the targets.
 #[derive(Clone, Copy, Debug)]

@@ -16,10 +16,10 @@ use crate::{
     event::{Batch, ring::Reader},
     kernel::{self, uprobe::Emulated},
     probe::{
-        Attached, Programs,
+        Attached, Job, Programs,
         counters::Counters,
         growth::{self as hooks, CALLS, Candidate, Choice, FAULTS, Sums},
-        object::{Admission, Job},
+        object::Admission,
         unwind::Tables,
     },
     process,

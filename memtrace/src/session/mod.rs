@@ -22,9 +22,7 @@ use crate::{
     event::ring::{self, Reader},
     kernel::{self, uprobe::Emulated},
     probe::{
-        self, Attached, Programs, Wanted,
-        counters::Counters,
-        object::{Admission, Job},
+        self, Attached, Job, Programs, Wanted, counters::Counters, object::Admission,
         unwind::Tables,
     },
     report::assemble::Facts,

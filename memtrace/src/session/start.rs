@@ -7,9 +7,9 @@ use crate::{
     event::ring::Reader,
     kernel,
     probe::{
-        Programs,
+        Job, Programs,
         counters::Counters,
-        object::{Admission, Job, Sizes},
+        object::{Admission, Sizes},
         unwind::{self, Tables},
     },
     process::{Target, modules::ModuleCache},

@@ -91,6 +91,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         1,
         "a helper reads what posix_memalign wrote",
     ),
+    (
+        "memtrace-ebpf/src/growth.rs",
+        11,
+        "registers of contexts and of the kernel, helpers, maps' memory",
+    ),
     ("memtrace-ebpf/src/process.rs", 1, "a map lookup"),
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
     (

@@ -6,7 +6,7 @@ use memtrace_common::growth::{GrowthKey, GrowthSum, Way};
 use super::{GrowthReport, Hook, KindSize, Point, Process, SCHEMA, SourceStack, Total, WayKind};
 use crate::{
     finding::Finding,
-    growth::{Kind, Ranked, Rollup, Sample, Series, Trend, advise, source, trend},
+    growth::{Confidence, Kind, Ranked, Rollup, Sample, Series, Trend, advise, source, trend},
     process::modules::ModuleCache,
     report::assemble::{files, frames},
     stack::StackTable,
@@ -99,6 +99,7 @@ pub fn ranked(
         sources: Vec::new(),
         totals: Vec::new(),
         findings: shown()
+            .filter(|one| one.trend.confidence > Confidence::Low)
             .filter_map(|one| advise(one.pid, &one.comm, &one.trend, one.ends(), None))
             .collect(),
     }

@@ -35,13 +35,13 @@ pub(super) fn render(report: &GrowthReport, style: &Style, out: &mut dyn Write) 
         && report.processes_total > 1;
     if is_ranking {
         text.ranking()?;
-    } else {
-        for (index, process) in report.processes.iter().enumerate() {
-            if index > 0 {
-                text.line("")?;
-            }
-            text.process(process)?;
+        return text.notes();
+    }
+    for (index, process) in report.processes.iter().enumerate() {
+        if index > 0 {
+            text.line("")?;
         }
+        text.process(process)?;
     }
     if !report.findings.is_empty() {
         text.line("")?;
@@ -110,7 +110,10 @@ impl Text<'_> {
             let more = number(more, "more process", "more processes");
             self.line(&format!("… and {more}; --top 0 shows all"))?;
         }
-        Ok(())
+        self.line("")?;
+        let hint =
+            "`memtrace growth -p PID` tells which memory of a process grows, and by which code";
+        self.sentence(2, None, hint)
     }
 
     fn process(&mut self, process: &Process) -> io::Result<()> {
@@ -125,7 +128,9 @@ impl Text<'_> {
         self.sentence(2, Some(Paint::Strong), &head)?;
         let paint = (process.verdict == Verdict::Growing).then_some(Paint::Alarm);
         let slope = |bytes: i64| format!("{}/s", signed(bytes as f64));
-        let of_what = process.source.map_or(String::new(), |source| {
+        let grows = process.verdict == Verdict::Growing;
+        let source = process.source.filter(|_| grows);
+        let of_what = source.map_or(String::new(), |source| {
             format!("; most of it is {}", source.label())
         });
         let line = format!(
@@ -300,7 +305,10 @@ impl Text<'_> {
             )
         });
         let unseen = report.hooks.iter().filter_map(|hook| {
-            let loses = hook.loses.as_ref().filter(|loses| hook.fallback && !loses.is_empty())?;
+            let loses = hook
+                .loses
+                .as_ref()
+                .filter(|loses| hook.fallback && !loses.is_empty())?;
             Some(format!("{} not seen: {loses}", hook.hook))
         });
         let notes: Vec<String> = lost
