@@ -8,7 +8,10 @@ use crate::{
     finding::Finding,
     growth::{Confidence, Kind, Ranked, Rollup, Sample, Series, Trend, advise, source, trend},
     process::modules::ModuleCache,
-    report::assemble::{files, frames},
+    report::{
+        assemble::{files, frames},
+        name::printable,
+    },
     stack::StackTable,
     symbol::Symbolizer,
 };
@@ -100,7 +103,7 @@ pub fn ranked(
         totals: Vec::new(),
         findings: shown()
             .filter(|one| one.trend.confidence > Confidence::Low)
-            .filter_map(|one| advise(one.pid, &one.comm, &one.trend, one.ends(), None))
+            .filter_map(|one| advise(one.pid, &printable(&one.comm), &one.trend, one.ends(), None))
             .collect(),
     }
 }
@@ -144,7 +147,7 @@ fn process(watched: &Watched<'_>) -> (Process, Option<Finding>) {
     };
     let finding = advise(
         watched.pid,
-        watched.comm,
+        &printable(watched.comm),
         &trend,
         (last.held(), first.held()),
         source,

@@ -1,6 +1,8 @@
 //! The model of a growth report (`memtrace.growth.v1`): what every renderer
 //! draws.
 pub mod assemble;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::io::{self, Write};
