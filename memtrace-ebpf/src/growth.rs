@@ -366,13 +366,12 @@ const NO_REPLACE: u64 = 1;
 
 #[inline(always)]
 fn add_up(sum: *mut GrowthSum, change: &Change) {
-    // SAFETY: only addresses are computed.
-    let (bytes, counter) = unsafe {
-        if change.grown > 0 {
-            (&raw mut (*sum).grown_bytes, &raw mut (*sum).grown_count)
-        } else {
-            (&raw mut (*sum).returned_bytes, &raw mut (*sum).returned_count)
-        }
+    // SAFETY: the map's memory, of which only addresses are taken here.
+    let sum = unsafe { &mut *sum };
+    let (bytes, counter) = if change.grown > 0 {
+        (&raw mut sum.grown_bytes, &raw mut sum.grown_count)
+    } else {
+        (&raw mut sum.returned_bytes, &raw mut sum.returned_count)
     };
     add(bytes, change.grown.saturating_add(change.returned));
     add(counter, 1);

@@ -137,9 +137,19 @@ pub fn arm(
     table: &'static [Candidate],
     choice: Choice,
 ) -> Result<Option<&'static Candidate>, LoadError> {
+    first_that_works(choice.candidates(table), |candidate| {
+        load(programs, candidate)
+    })
+}
+
+/// The first candidate that can be taken; `Ok(None)`: there is none to try.
+fn first_that_works<E: std::fmt::Display>(
+    candidates: Vec<&'static Candidate>,
+    mut take: impl FnMut(&Candidate) -> Result<(), E>,
+) -> Result<Option<&'static Candidate>, E> {
     let mut last = None;
-    for candidate in choice.candidates(table) {
-        match load(programs, candidate) {
+    for candidate in candidates {
+        match take(candidate) {
             Ok(()) => {
                 log::info!("{}", candidate.describe());
                 return Ok(Some(candidate));
@@ -296,5 +306,51 @@ impl Sums {
     /// it moves by counts from there.
     pub fn set_break(&mut self, pid: u32, end: u64) -> Result<(), MapError> {
         self.breaks.insert(pid, end, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(choice: Choice, works: &[&str]) -> Result<Option<&'static str>, String> {
+        let candidates = choice.candidates(FAULTS);
+        let taken = first_that_works(candidates, |candidate| {
+            if works.contains(&candidate.name) {
+                Ok(())
+            } else {
+                Err(format!("no {}", candidate.name))
+            }
+        });
+        Ok(taken?.map(|candidate| candidate.name))
+    }
+
+    #[test]
+    fn a_kernel_gets_the_first_that_it_takes() {
+        let all = ["tracepoint", "perf-user", "perf"];
+        assert_eq!(taken(Choice::Auto, &all), Ok(Some("perf")));
+        assert_eq!(taken(Choice::Auto, &all[..2]), Ok(Some("perf-user")));
+        assert_eq!(taken(Choice::Auto, &all[..1]), Ok(Some("tracepoint")));
+        assert_eq!(taken(Choice::Auto, &[]), Err("no tracepoint".to_owned()));
+        assert_eq!(taken(Choice::Off, &all), Ok(None));
+    }
+
+    #[test]
+    fn what_is_forced_has_no_substitute() {
+        let forced = Choice::Forced(&FAULTS[0]);
+        assert_eq!(taken(forced, &["perf"]), Ok(Some("perf")));
+        assert_eq!(taken(forced, &["tracepoint"]), Err("no perf".to_owned()));
+    }
+
+    /// Nobody's system calls become slower unasked.
+    #[test]
+    fn what_slows_others_down_is_never_taken_unasked() {
+        let names: Vec<&str> = Choice::Auto
+            .candidates(CALLS)
+            .iter()
+            .map(|one| one.name)
+            .collect();
+        assert_eq!(names, ["uprobe"]);
+        assert!(FAULTS[0].is_first() && !FAULTS[1].is_first());
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     stack::StackTable,
     symbol::Symbolizer,
+    unit::Bytes,
 };
 
 /// What is known of one process.
@@ -61,6 +62,9 @@ pub fn watched(
         None => (Vec::new(), Vec::new()),
         Some(probed) => (sources(probed, top, symbolizer), totals(probed.sums)),
     };
+    if probed.is_some() {
+        notes.extend(processes.iter().filter_map(huge_pages));
+    }
     notes.extend_from_slice(symbolizer.warnings());
     GrowthReport {
         schema: SCHEMA.to_owned(),
@@ -106,6 +110,18 @@ pub fn ranked(
             .filter_map(|one| advise(one.pid, &printable(&one.comm), &one.trend, one.ends(), None))
             .collect(),
     }
+}
+
+/// Where the sums of page faults are too small.
+fn huge_pages(watched: &Watched<'_>) -> Option<String> {
+    let huge = watched.rollup.map_or(0, |rollup| rollup.huge);
+    (huge > 0).then(|| {
+        format!(
+            "process {} has {} in huge pages: one page fault brings 2 MiB of them, and counts as 4 KiB",
+            watched.pid,
+            Bytes(huge)
+        )
+    })
 }
 
 fn span(watched: &Watched<'_>) -> u64 {
