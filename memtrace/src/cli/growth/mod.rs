@@ -104,9 +104,15 @@ impl Subject {
     }
 
     fn look(&mut self, thorough: bool) {
-        self.exited = self.exited || !self.target.is_alive(Path::new(PROC));
-        if self.exited {
-            return;
+        // It may run another program by now, under another name.
+        match Target::find(Path::new(PROC), self.target.pid) {
+            Ok(now) if now.start_time == self.target.start_time && !self.exited => {
+                self.target = now;
+            }
+            _ => {
+                self.exited = true;
+                return;
+            }
         }
         if let Some(sample) = self.sampler.sample(monotonic_ns(), thorough) {
             self.series.push(sample);
