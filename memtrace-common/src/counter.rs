@@ -74,6 +74,8 @@ counters! {
     FramesWalked = 19, "frames walked", false;
     /// Of these, frames of the thread's last walk that needed no table.
     FramesFollowed = 20, "frames of the last walk among them", false;
+    /// No room for the sum of another stack: what it did is missing.
+    SumsFull = 21, "growth lost: too many stacks", true;
     /// Blocks that were left out, by size or by sampling.
     LeftOut = 15, "blocks left out", false;
 }

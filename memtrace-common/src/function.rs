@@ -22,12 +22,15 @@ pub enum Role {
     Unmap,
     /// Moves or resizes a mapping.
     Remap,
+    /// Moves the program break: the C library's own business in a trace of its
+    /// blocks, and what `memtrace growth` looks at.
+    Break,
 }
 
 impl Role {
     /// Whether it is about pages and not about an allocator's blocks.
     pub const fn is_mapping(self) -> bool {
-        matches!(self, Self::Map | Self::Unmap | Self::Remap)
+        matches!(self, Self::Map | Self::Unmap | Self::Remap | Self::Break)
     }
 }
 
@@ -183,4 +186,6 @@ functions! {
     Munmap = 34, Unmap, A, ["munmap"];
     /// `void *mremap(void *old, size_t old_length, size_t length, int flags, …)`
     Mremap = 35, Remap, A, ["mremap"];
+    /// `int brk(void *end)`; `sbrk` and malloc call it
+    Brk = 36, Break, A, ["brk"];
 }

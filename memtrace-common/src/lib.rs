@@ -12,6 +12,7 @@ pub mod cookie;
 pub mod counter;
 pub mod event;
 pub mod function;
+pub mod growth;
 pub mod limit;
 pub mod oom;
 pub mod sampling;

@@ -6,6 +6,7 @@ use memtrace_common::{
     Counter, DecodeError, EventKind, Function, Head, Record,
     counter::COUNTERS,
     event::*,
+    growth::{GrowthKey, GrowthSum, Way},
     limit::MAX_FRAMES,
     oom::{OomKill, OomLayout, Request},
     unwind::{CfaRule, Mapping, ProcessMappings, RowChunk, UnwindRow},
@@ -36,12 +37,22 @@ fn sizes_and_alignments() {
         (size_of::<Request>(), 24),
         (size_of::<OomKill>(), 984),
         (size_of::<OomLayout>(), 88),
+        (size_of::<GrowthKey>(), 16),
+        (size_of::<GrowthSum>(), 32),
     ];
     for (index, (found, expected)) in sizes.into_iter().enumerate() {
         assert_eq!(found, expected, "type number {index}");
     }
     assert_eq!(align_of::<Head>(), 8);
     assert_eq!(align_of::<UnwindRow>(), 4);
+}
+
+#[test]
+fn ways() {
+    for way in [Way::Break, Way::Map, Way::Fault] {
+        assert_eq!(Way::from_id(way as u32), Some(way));
+    }
+    assert_eq!(Way::from_id(0), None);
 }
 
 #[test]

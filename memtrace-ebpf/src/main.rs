@@ -10,6 +10,7 @@ mod admit;
 mod cache;
 mod config;
 mod count;
+mod growth;
 mod heap;
 mod hidden;
 mod mapping;

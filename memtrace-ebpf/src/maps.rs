@@ -7,6 +7,7 @@ use aya_ebpf::{
 use memtrace_common::{
     cookie::ProcessAddress,
     counter::COUNTERS as COUNTER_SLOTS,
+    growth::{GrowthKey, GrowthSum},
     oom::Request,
     sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
@@ -89,3 +90,14 @@ pub static SAMPLED: HashMap<ProcessAddress, u8> =
 /// that is about to kill. Evicts the oldest.
 #[map]
 pub static OOM_REQUESTS: LruHashMap<u32, Request> = LruHashMap::with_max_entries(4096, 0);
+
+/// Kernel → user: what grew, by process, way and stack. Full: `SumsFull`. User
+/// space sets the size. With its memory laid out in advance: before Linux 6.1
+/// programs of perf events take no other.
+#[map]
+pub static GROWTH: HashMap<GrowthKey, GrowthSum> = HashMap::with_max_entries(1, 0);
+
+/// User → kernel → kernel: where each traced process's program break is, at
+/// the end of its page.
+#[map]
+pub static BREAKS: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod elf;
 pub mod event;
 pub mod finding;
+pub mod growth;
 pub mod heapwalk;
 pub mod kernel;
 pub mod live;

@@ -4,6 +4,7 @@
 //! A test starts only what it also ends: every process is a child of the test, killed and reaped when its guard drops.
 pub mod check;
 pub mod group;
+pub mod growth;
 pub mod leftover;
 pub mod lines;
 pub mod program;

@@ -269,6 +269,24 @@ const BUILDS: &[Build] = &[
         flags: LIBRARY,
     },
     Build {
+        program: "growing",
+        source: "growing.c",
+        compiler: "gcc",
+        flags: OPTIMIZED,
+    },
+    Build {
+        program: "growing_static",
+        source: "growing.c",
+        compiler: "gcc",
+        flags: STATIC,
+    },
+    Build {
+        program: "growing_musl",
+        source: "growing.c",
+        compiler: "musl-gcc",
+        flags: STATIC,
+    },
+    Build {
         program: "static_leak",
         source: "static_leak.c",
         compiler: "gcc",

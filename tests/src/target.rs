@@ -135,6 +135,16 @@ impl Target {
         Ledger::parse(&ledger)
     }
 
+    /// Lets it work and returns the line of JSON that it says, where that is no ledger.
+    pub fn work_for_json(&mut self) -> Result<Value> {
+        self.go()?;
+        let line = self
+            .lines
+            .wait_for("a line of JSON", PATIENCE, |line| line.starts_with('{'))?;
+        self.done()?;
+        serde_json::from_str(&line).with_context(|| format!("no JSON: {line}"))
+    }
+
     /// Waits until it has worked, where it has no ledger.
     pub fn done(&mut self) -> Result<()> {
         self.lines

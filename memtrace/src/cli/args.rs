@@ -6,8 +6,8 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
 use super::{
-    heapwalk::HeapWalkArgs, meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs,
-    reporting::Reporting,
+    growth::GrowthArgs, heapwalk::HeapWalkArgs, meminfo::MeminfoArgs, oom::OomArgs,
+    report::ReportArgs, reporting::Reporting,
 };
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
@@ -130,6 +130,11 @@ pub enum Job {
     /// Look into a glibc heap without probes: what is in use, free, and pinned
     #[command(override_usage = "memtrace heap [OPTIONS] --pid <PID>")]
     Heap(HeapWalkArgs),
+    /// What makes processes grow, nearly free of charge: without probing malloc
+    #[command(
+        override_usage = "memtrace growth [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace growth [OPTIONS] --all"
+    )]
+    Growth(GrowthArgs),
 }
 
 /// Orders of stacks.
@@ -182,6 +187,9 @@ pub(super) fn usual_top(format: &Format<HeapReport>) -> usize {
 impl Args {
     /// What clap cannot check: options that contradict each other.
     pub fn check(&self) -> Result<(), clap::Error> {
+        if let Some(Job::Growth(growth)) = &self.job {
+            return growth.check();
+        }
         match (self.min_size, self.max_size) {
             (Some(min), Some(max)) if min > max => Err(Self::command().error(
                 ErrorKind::ValueValidation,

@@ -1,5 +1,5 @@
 //! `memtrace -p PID` and `memtrace -- COMMAND`: outstanding allocations.
-use std::{collections::HashSet, ffi::OsString, io::Write as _, path::PathBuf};
+use std::{collections::HashSet, ffi::OsString, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
 use nix::{
@@ -17,6 +17,7 @@ use super::{
     output::Output,
     run::{Changes, Run},
     signals::{self, Asked, Signals},
+    tell,
 };
 use crate::{
     capture::{RecordError, Recorder},
@@ -224,7 +225,7 @@ fn announce(session: &Session) {
             .iter()
             .map(|(file, _)| file.as_str())
             .collect();
-        eprint_line(&format!(
+        tell(&format!(
             "tracing {} ({}): {} in {}; Ctrl-C ends it with a report",
             process.target.pid,
             process.target.comm,
@@ -242,12 +243,6 @@ fn announce(session: &Session) {
 
 fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Progress goes to standard error, also without `-v`.
-pub(super) fn eprint_line(line: &str) {
-    // Where it cannot be written, there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "memtrace: {line}");
 }
 
 /// Prints what the kernel side logs, at -vv.

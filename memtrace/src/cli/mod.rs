@@ -1,5 +1,6 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
+mod growth;
 mod heap;
 mod heapwalk;
 mod meminfo;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Some(Job::Meminfo(meminfo)) => meminfo.reporting.messages(),
         Some(Job::Oom(oom)) => oom.reporting.messages(),
         Some(Job::Heap(heap)) => heap.reporting.messages(),
+        Some(Job::Growth(growth)) => growth.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Some(Job::Meminfo(meminfo)) => meminfo::run(meminfo),
         Some(Job::Oom(oom)) => oom::run(oom),
         Some(Job::Heap(heap)) => heapwalk::run(heap),
+        Some(Job::Growth(growth)) => growth::run(growth),
     };
     match done {
         Ok(status) => exit_code(status),
@@ -57,6 +60,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Progress goes to standard error, also without `-v`.
+fn tell(line: &str) {
+    // Where it cannot be written, there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "memtrace: {line}");
 }
 
 fn exit_code(status: i32) -> ExitCode {

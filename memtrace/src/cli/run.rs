@@ -149,7 +149,7 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn until(instant: Option<Instant>) {
+pub(super) async fn until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
@@ -160,7 +160,7 @@ async fn until(instant: Option<Instant>) {
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Completes when any of the processes has ended, or may have.
-async fn ended(exits: &[Exit]) {
+pub(super) async fn ended(exits: &[Exit]) {
     if exits.is_empty() {
         // All have ended, or cannot be watched: look now and then.
         tokio::time::sleep(LOOK_AGAIN).await;

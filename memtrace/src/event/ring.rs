@@ -14,7 +14,7 @@ use super::{
 
 /// How long a record may lie in the ring buffer before it is looked at. The
 /// kernel side wakes the reader earlier when much has come together.
-const TICK: Duration = Duration::from_millis(20);
+pub const TICK: Duration = Duration::from_millis(20);
 
 /// From this size on a batch is passed on.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -30,15 +30,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts the task.
+    /// Starts the task. `tick`: how long a record may wait, as [`TICK`] says.
     ///
     /// # Errors
     /// The ring buffer's descriptor cannot be polled.
-    pub fn start(ring: RingBuf<MapData>) -> io::Result<Self> {
+    pub fn start(ring: RingBuf<MapData>, tick: Duration) -> io::Result<Self> {
         let ring = readable(ring)?;
         let (sender, batches) = mpsc::channel(BATCHES);
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(read(ring, sender, stopped));
+        tokio::spawn(read(ring, tick, sender, stopped));
         Ok(Self {
             batches,
             stop: Some(stop),
@@ -62,10 +62,11 @@ impl Reader {
 
 async fn read(
     mut ring: AsyncFd<RingBuf<MapData>>,
+    tick: Duration,
     batches: mpsc::Sender<Batch>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(tick);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last = false;
     while !last {

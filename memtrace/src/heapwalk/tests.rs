@@ -62,6 +62,7 @@ fn map(start: u64, length: u64, writable: bool, path: &str) -> Map {
         end: start + length,
         readable: true,
         writable,
+        shared: false,
         executable: false,
         offset: 0,
         file: (String::new(), 1),

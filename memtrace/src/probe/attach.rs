@@ -5,6 +5,7 @@ use aya::{
     maps::MapError,
     programs::{
         ProgramError,
+        perf_event::PerfEventLink,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
@@ -59,6 +60,8 @@ enum Link {
     Perf(#[expect(dead_code, reason = "held to be closed")] UProbeLink),
     /// A program's places in a file; closing it takes them out.
     Multi(#[expect(dead_code, reason = "held to be closed")] OwnedFd),
+    /// The perf events of a process's threads.
+    Threads(#[expect(dead_code, reason = "held to be closed")] Vec<PerfEventLink>),
 }
 
 /// The probes that are in place; taken out when this is dropped.
@@ -97,6 +100,11 @@ impl Attached {
             }
         }
         Ok(())
+    }
+
+    /// Holds perf events; they are no probes.
+    pub fn hold(&mut self, events: Vec<PerfEventLink>) {
+        self.links.push(Link::Threads(events));
     }
 
     /// Takes over the probes of `other`.
@@ -289,7 +297,7 @@ fn explain(attachment: &Attachment, pid: u32, code: Option<i32>, reason: String)
 }
 
 /// The system error at the bottom of an error's causes.
-fn os_error(error: &ProgramError) -> Option<i32> {
+pub(super) fn os_error(error: &ProgramError) -> Option<i32> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {

@@ -2,6 +2,8 @@
 //! place that executes it through aya.
 pub mod attach;
 pub mod counters;
+pub mod growth;
+mod job;
 mod multi;
 pub mod object;
 pub mod oom;
@@ -11,6 +13,7 @@ mod remarks;
 pub mod unwind;
 
 pub use attach::{AttachError, Attached};
+pub use job::Job;
 pub use object::{LoadError, Programs};
 pub use oom::OomProbes;
 pub use plan::{Attachment, Plan, Wanted};

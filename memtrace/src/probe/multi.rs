@@ -133,12 +133,16 @@ fn length(of: usize) -> u32 {
 }
 
 impl MultiPrograms {
-    /// Loads the object's uprobe programs once more, for uprobe-multi, over
-    /// the maps that aya made for `ebpf`.
+    /// Loads those of the object's uprobe programs that are `wanted` for
+    /// uprobe-multi, over the maps that aya made for `ebpf`.
     ///
     /// # Errors
     /// The kernel has no uprobe-multi (before 6.6), or refuses a program.
-    pub(super) fn load(object: &[u8], ebpf: &Ebpf) -> io::Result<Self> {
+    pub(super) fn load(
+        object: &[u8],
+        ebpf: &Ebpf,
+        wanted: impl Fn(&str) -> bool,
+    ) -> io::Result<Self> {
         let mut object = Object::parse(object).map_err(io::Error::other)?;
         let features = aya::features();
         let btf_features = features.btf().ok_or(io::ErrorKind::Unsupported)?;
@@ -177,7 +181,7 @@ impl MultiPrograms {
                 program.section,
                 ProgramSection::UProbe { .. } | ProgramSection::URetProbe { .. }
             );
-            if !uprobe {
+            if !uprobe || !wanted(name) {
                 continue;
             }
             programs.insert(name.clone(), load_one(&object, name, program, btf.as_fd())?);

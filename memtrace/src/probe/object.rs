@@ -1,7 +1,7 @@
 //! The eBPF object: loading it, sizing its maps, and finding out why a kernel
 //! refuses it.
 #![expect(unsafe_code, reason = "aya cannot know that a program's kind is right")]
-use std::io;
+use std::{io, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, Pod,
@@ -14,9 +14,14 @@ use memtrace_common::{
 };
 use thiserror::Error;
 
-use crate::sampling;
+use crate::{kernel::layout::hidden_returns, sampling};
 
-use super::{multi::MultiPrograms, plan::RETURN_PROGRAM, pod::Wire};
+use super::{
+    job::{Job, MAPS},
+    multi::MultiPrograms,
+    plan::RETURN_PROGRAM,
+    pod::Wire,
+};
 
 /// The object, as the build script made or found it.
 pub(super) static OBJECT: &[u8] =
@@ -54,6 +59,17 @@ pub struct Unwinding {
     pub remember: bool,
     /// Where return addresses are that return probes hide.
     pub hidden: HiddenReturns,
+}
+
+impl Unwinding {
+    /// By `method`, on the kernel whose `/sys` has this root.
+    pub fn new(method: Method, remember: bool, sys_root: &Path) -> Self {
+        Self {
+            method,
+            remember,
+            hidden: hidden_returns(sys_root),
+        }
+    }
 }
 
 impl Admission {
@@ -144,10 +160,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the object and every program in it. `log_level`: how much the
-    /// kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
+    /// Loads the object and the programs that the job needs. `log_level`: how
+    /// much the kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
     /// if the kernel lets us.
     pub fn load(
+        job: Job,
         sizes: Sizes,
         admission: Admission,
         unwinding: Unwinding,
@@ -157,7 +174,11 @@ impl Programs {
         let has_cookies = aya::features().bpf_cookie();
         let shed_bytes = u64::from(sizes.ring_bytes / 4) * 3;
         let wake_bytes = u64::from(sizes.ring_bytes / 4).min(WAKE_BYTES);
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for (whose, map, entries) in MAPS {
+            loader.map_max_entries(map, if *whose == job { *entries } else { 1 });
+        }
+        let ebpf = loader
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
             .override_global("WAKE_BYTES", &wake_bytes, true)
@@ -173,7 +194,7 @@ impl Programs {
             .load(OBJECT)
             .map_err(why_not_loaded)?;
         let multi = if multi {
-            MultiPrograms::load(OBJECT, &ebpf)
+            MultiPrograms::load(OBJECT, &ebpf, |name| job.needs(name))
         } else {
             Err(io::ErrorKind::Unsupported.into())
         };
@@ -188,8 +209,8 @@ impl Programs {
             result: None,
             cookies: None,
         };
-        programs.load_all()?;
-        if programs.multi.is_none() {
+        programs.load_all(job)?;
+        if job == Job::Heap && programs.multi.is_none() {
             programs.result = Some(programs.at_instructions(RETURN_PROGRAM)?);
         }
         if !has_cookies {
@@ -201,11 +222,9 @@ impl Programs {
         Ok(programs)
     }
 
-    fn load_all(&mut self) -> Result<(), LoadError> {
-        for (name, program) in self.ebpf.programs_mut() {
-            if name.starts_with(crate::kernel::oom::PROGRAMS) {
-                continue;
-            }
+    fn load_all(&mut self, job: Job) -> Result<(), LoadError> {
+        let programs = self.ebpf.programs_mut();
+        for (name, program) in programs.filter(|(name, _)| job.needs(name)) {
             let loaded = match program {
                 Program::UProbe(_) if self.multi.is_some() => continue,
                 Program::UProbe(program) => program.load(),
@@ -351,7 +370,7 @@ fn explain(source: &io::Error, what: &'static str) -> Option<LoadError> {
     }
 }
 
-fn refused(name: &str, error: ProgramError) -> LoadError {
+pub(super) fn refused(name: &str, error: ProgramError) -> LoadError {
     let ProgramError::LoadError {
         io_error,
         verifier_log,

@@ -71,7 +71,7 @@ pub struct Wanted<'a> {
 pub const RETURN_PROGRAM: &str = "call_return";
 
 /// The program for the dynamic linker's breakpoint for debuggers.
-const MODULES_PROGRAM: &str = "modules_changed";
+pub(super) const MODULES_PROGRAM: &str = "modules_changed";
 
 /// The symbol it goes to: defined by the dynamic linkers of glibc and musl.
 const MODULES_SYMBOL: &str = "_dl_debug_state";
@@ -85,7 +85,7 @@ fn rank(role: Role) -> u32 {
     match role {
         Role::Free | Role::Unmap => 0,
         Role::Reallocate | Role::Remap => 1,
-        Role::Allocate | Role::AllocateOrThrow | Role::Map => 2,
+        Role::Allocate | Role::AllocateOrThrow | Role::Map | Role::Break => 2,
     }
 }
 
@@ -97,7 +97,7 @@ fn enter_program(role: Role) -> Option<&'static str> {
         Role::Reallocate => Some("reallocate_enter"),
         Role::Free => Some("free_enter"),
         Role::Unmap | Role::Remap => Some("unmap_enter"),
-        Role::Map => None,
+        Role::Map | Role::Break => None,
     }
 }
 
@@ -107,19 +107,7 @@ pub fn plan(modules: &Modules, wanted: Wanted<'_>) -> Plan {
     let mut plan = Plan::default();
     for module in modules.files() {
         let Ok(image) = &module.image else { continue };
-        if let Some(offset) = image
-            .symbol(MODULES_SYMBOL)
-            .and_then(|at| image.file_offset(at))
-        {
-            let probe = Attachment {
-                program: MODULES_PROGRAM,
-                at_return: false,
-                cookie: Cookie::default(),
-                module: Arc::clone(module),
-                file_offset: offset,
-                label: MODULES_SYMBOL.to_owned(),
-                emulated: false,
-            };
+        if let Some(probe) = linker_breakpoint(module, image) {
             chosen.push((0, vec![probe]));
         }
         plan.remarks.extend(remark(module));
@@ -159,8 +147,22 @@ pub fn plan(modules: &Modules, wanted: Wanted<'_>) -> Plan {
     plan
 }
 
+/// Tells that a process maps or unmaps code.
+pub(super) fn linker_breakpoint(module: &Arc<Module>, image: &Image) -> Option<Attachment> {
+    let file_offset = image.file_offset(image.symbol(MODULES_SYMBOL)?)?;
+    Some(Attachment {
+        program: MODULES_PROGRAM,
+        at_return: false,
+        cookie: Cookie::default(),
+        module: Arc::clone(module),
+        file_offset,
+        label: MODULES_SYMBOL.to_owned(),
+        emulated: false,
+    })
+}
+
 /// Plans for one file.
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     module: &'a Arc<Module>,
     image: &'a Image,
     emulated: Emulated,
@@ -169,7 +171,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(module: &'a Arc<Module>, image: &'a Image, wanted: Wanted<'a>) -> Self {
+    pub(super) fn new(module: &'a Arc<Module>, image: &'a Image, wanted: Wanted<'a>) -> Self {
         let chosen = wanted.allocator.map(|allocator| allocator.id == module.id);
         let functions = match chosen {
             Some(true) => image.prefixed_functions(),
@@ -199,7 +201,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn functions(&self) -> impl Iterator<Item = &DefinedFunction> {
+    pub(super) fn functions(&self) -> impl Iterator<Item = &DefinedFunction> {
         self.functions
             .iter()
             .filter(|defined| !self.forwards(defined))
@@ -253,7 +255,10 @@ impl<'a> Planner<'a> {
                 };
                 flow.returns.iter().map(at).collect::<Option<_>>()?
             }
-            Role::Map | Role::Unmap | Role::Remap => self.behind_system_calls(defined)?,
+            Role::Map | Role::Unmap | Role::Remap => {
+                self.behind_system_calls(defined, RETURN_PROGRAM)?
+            }
+            Role::Break => return None,
         };
         if let Some(program) = enter_program(role) {
             let place = match role {
@@ -268,7 +273,13 @@ impl<'a> Planner<'a> {
         (!probes.is_empty()).then_some(probes)
     }
 
-    fn behind_system_calls(&self, defined: &DefinedFunction) -> Option<Vec<Attachment>> {
+    /// Probes where its system calls have returned; `None`: it has none, or
+    /// they cannot be found.
+    pub(super) fn behind_system_calls(
+        &self,
+        defined: &DefinedFunction,
+        program: &'static str,
+    ) -> Option<Vec<Attachment>> {
         let flow = self.follow(defined, &[]);
         let words = |bytes: u32| u8::try_from(bytes / 8).ok();
         let places = flow.system_calls.iter().map(|behind| {
@@ -280,7 +291,7 @@ impl<'a> Planner<'a> {
                 },
             };
             let site = (behind.vaddr, behind.emulated);
-            self.attachment(RETURN_PROGRAM, false, cookie(defined, place), defined, site)
+            self.attachment(program, false, cookie(defined, place), defined, site)
         });
         let places: Vec<Attachment> = places.collect::<Option<_>>()?;
         // One without a system call leads to another that has it.
@@ -329,7 +340,7 @@ impl<'a> Planner<'a> {
             cookie,
             module: Arc::clone(self.module),
             file_offset: self.image.file_offset(vaddr)?,
-            label: if program == RETURN_PROGRAM {
+            label: if at_return || program == RETURN_PROGRAM {
                 format!("{name} (return)")
             } else {
                 name.to_owned()
@@ -353,7 +364,7 @@ fn uses_new(module: &Module) -> bool {
 
 /// glibc's dynamic linker has a malloc of its own for the time before libc is
 /// there. It never frees, and what it hands out is not the program's.
-fn is_bootstrap_linker(module: &Module) -> bool {
+pub(super) fn is_bootstrap_linker(module: &Module) -> bool {
     let name = module.name();
     name.starts_with("ld-linux") || name.starts_with("ld-2.")
 }

@@ -20,6 +20,7 @@ use crate::{
 
 /// The tables in the kernel, and what is where.
 pub struct Tables {
+    method: Method,
     rows: Array<MapData, Wire<RowChunk>>,
     mappings: Array<MapData, Wire<Mapping>>,
     processes: BpfHashMap<MapData, u32, Wire<ProcessMappings>>,
@@ -134,8 +135,9 @@ impl ModuleTables {
 
 impl Tables {
     /// Opens the maps; once.
-    pub fn open(programs: &mut Programs) -> Result<Self, LoadError> {
+    pub fn open(programs: &mut Programs, method: Method) -> Result<Self, LoadError> {
         Ok(Self {
+            method,
             rows: programs.array("ROWS")?,
             mappings: programs.array("MAPPINGS")?,
             processes: programs.hash("PROCESSES")?,
@@ -143,6 +145,11 @@ impl Tables {
             next_chunk: 0,
             places: HashMap::new(),
         })
+    }
+
+    /// How stacks are walked.
+    pub fn method(&self) -> Method {
+        self.method
     }
 
     /// Whether it is known how to unwind through a module.

@@ -165,9 +165,81 @@ impl Target {
     }
 }
 
-/// All that a process has mapped, ascending.
+/// What a process has mapped, by address.
+///
+/// # Errors
+/// The process is gone or somebody else's, or `/proc` cannot be read.
 pub fn maps(proc_root: &Path, pid: u32) -> Result<Vec<Map>, ProcessError> {
     read::maps(proc_root, pid).map_err(|source| failed(pid, source))
+}
+
+/// The end of the page that a process's program break is in; 0 where that is
+/// not known.
+pub fn program_break(proc_root: &Path, pid: u32) -> u64 {
+    let maps = read::maps(proc_root, pid).unwrap_or_default();
+    let heaps = maps.iter().filter(|map| map.path == Path::new("[heap]"));
+    heaps.map(|map| map.end).max().unwrap_or_else(|| {
+        // There is no heap yet.
+        let start = read::stat(proc_root, pid).map_or(0, |stat| stat.heap_start);
+        start.next_multiple_of(4096)
+    })
+}
+
+/// Reads the lines of a `maps` file.
+///
+/// # Errors
+/// A line is none.
+pub fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
+    read::parse_maps(bytes)
+}
+
+/// A process at a glance: what one small file says, readable by anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Process id.
+    pub pid: u32,
+    /// Clock ticks after boot when it started: together with the id, who it is.
+    pub start_time: u64,
+    /// The kernel's name for it.
+    pub comm: String,
+    /// Resident pages.
+    pub resident: u64,
+}
+
+/// All processes that have memory of their own, one file each.
+///
+/// # Errors
+/// `/proc` itself cannot be read.
+pub fn glance_at_all(proc_root: &Path) -> io::Result<Vec<Glance>> {
+    let names = fs::read_dir(proc_root)?
+        .flatten()
+        .map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse().ok());
+    // What has ended meanwhile is left out, like threads of the kernel.
+    Ok(pids
+        .filter_map(|pid| {
+            let stat = read::stat(proc_root, pid).ok()?;
+            let has_memory = !stat.is_dead() && stat.flags & PF_KTHREAD == 0;
+            has_memory.then_some(Glance {
+                pid,
+                start_time: stat.start_time,
+                comm: stat.comm,
+                resident: stat.resident,
+            })
+        })
+        .collect())
+}
+
+/// The ids of a process's threads.
+///
+/// # Errors
+/// The process is gone, or `/proc` cannot be read.
+pub fn threads(proc_root: &Path, pid: u32) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(proc_root.join(format!("{pid}/task")))?;
+    let names = entries.flatten().map(|entry| entry.file_name());
+    Ok(names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect())
 }
 
 impl read::Stat {

@@ -20,6 +20,10 @@ pub(super) struct Stat {
     pub(super) threads: u64,
     /// Field 22, clock ticks after boot.
     pub(super) start_time: u64,
+    /// Field 24, pages. A little off: the kernel counts by CPU.
+    pub(super) resident: u64,
+    /// Field 47: where the heap begins; 0 where that is not for us to know.
+    pub(super) heap_start: u64,
 }
 
 /// One line of `maps` (`proc_pid_maps`(5)).
@@ -35,6 +39,8 @@ pub struct Map {
     pub writable: bool,
     /// Whether it holds code.
     pub executable: bool,
+    /// Whether what is written is seen by others.
+    pub shared: bool,
     /// Where in the file it begins.
     pub offset: u64,
     /// Device as printed, and inode: what tells files apart.
@@ -44,6 +50,11 @@ pub struct Map {
 }
 
 impl Map {
+    /// Whether anything may be done with it at all.
+    pub fn is_accessible(&self) -> bool {
+        self.readable || self.writable || self.executable
+    }
+
     /// Whether a file is mapped.
     pub fn is_file(&self) -> bool {
         self.path.as_os_str().as_bytes().starts_with(b"/")
@@ -79,6 +90,8 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         flags: number(9)?,
         threads: number(20)?,
         start_time: number(22)?,
+        resident: number(24)?,
+        heap_start: number(47).unwrap_or(0),
     })
 }
 
@@ -103,7 +116,7 @@ pub(crate) fn maps(root: &Path, pid: u32) -> io::Result<Vec<Map>> {
     parse_maps(&fs::read(root.join(format!("{pid}/maps")))?)
 }
 
-fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
+pub(super) fn parse_maps(bytes: &[u8]) -> io::Result<Vec<Map>> {
     let lines = bytes
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -130,6 +143,7 @@ fn parse_map(line: &[u8]) -> Option<Map> {
         readable: permissions.as_bytes().first() == Some(&b'r'),
         writable: permissions.as_bytes().get(1) == Some(&b'w'),
         executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        shared: permissions.as_bytes().get(3) == Some(&b's'),
         offset,
         file: (device, inode),
         path: PathBuf::from(OsStr::from_bytes(path)),

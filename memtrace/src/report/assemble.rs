@@ -173,7 +173,11 @@ fn stack(
 }
 
 /// The frames of one address: one, or more where functions were inlined.
-fn frames(location: &Location, files: &[ModuleFile], symbolizer: &mut Symbolizer) -> Vec<Frame> {
+pub(super) fn frames(
+    location: &Location,
+    files: &[ModuleFile],
+    symbolizer: &mut Symbolizer,
+) -> Vec<Frame> {
     let ip = format!("{:#x}", location.ip);
     let Some((id, vaddr)) = location.module else {
         return vec![Frame {

@@ -5,14 +5,34 @@ use super::name;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+/// One stack and its weight.
+pub(super) struct Line<'a> {
+    /// What it is below: process, way.
+    pub(super) roots: Vec<String>,
+    /// Whether it was cut before its outermost frame.
+    pub(super) truncated: bool,
+    /// Innermost first.
+    pub(super) frames: &'a [Frame],
+    pub(super) bytes: u64,
+}
+
 /// Writes outstanding bytes by stack. The root is the process where there are
-/// several. A function that was inlined ends in `_[i]`, as inferno's own
-/// collapsers write it. Stacks that differ only in what is not shown are one.
+/// several.
 pub fn render(report: &HeapReport, out: &mut dyn Write) -> io::Result<()> {
+    let stacks = report.stacks.iter().filter(|stack| stack.bytes > 0);
+    write(stacks.map(|stack| line(report, stack)), out)
+}
+
+/// Writes stacks. A function that was inlined ends in `_[i]`, as inferno's own
+/// collapsers write it. Stacks that differ only in what is not shown are one.
+pub(super) fn write<'a>(
+    lines: impl Iterator<Item = Line<'a>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut folded = BTreeMap::<String, u64>::new();
-    for stack in report.stacks.iter().filter(|stack| stack.bytes > 0) {
-        let bytes = folded.entry(line(report, stack)).or_default();
-        *bytes = bytes.saturating_add(stack.bytes);
+    for line in lines {
+        let bytes = folded.entry(line.text()).or_default();
+        *bytes = bytes.saturating_add(line.bytes);
     }
     for (stack, bytes) in folded {
         writeln!(out, "{stack} {bytes}")?;
@@ -20,24 +40,36 @@ pub fn render(report: &HeapReport, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn line(report: &HeapReport, stack: &Stack) -> String {
-    let mut frames = Vec::with_capacity(stack.frames.len() + 2);
+fn line<'a>(report: &HeapReport, stack: &'a Stack) -> Line<'a> {
+    let mut roots = Vec::new();
     if report.processes.len() > 1 {
         let comm = report
             .processes
             .iter()
             .find(|process| process.pid == stack.pid)
             .map_or("?", |process| &process.comm);
-        frames.push(safe(&format!("{comm}-{}", stack.pid)));
+        roots.push(format!("{comm}-{}", stack.pid));
     }
-    if stack.truncated {
-        frames.push("[truncated]".into());
+    Line {
+        roots,
+        truncated: stack.truncated,
+        frames: &stack.frames,
+        bytes: stack.bytes,
     }
-    if stack.frames.is_empty() {
-        frames.push("[unknown]".into());
+}
+
+impl Line<'_> {
+    fn text(&self) -> String {
+        let mut frames: Vec<String> = self.roots.iter().map(|root| safe(root)).collect();
+        if self.truncated {
+            frames.push("[truncated]".into());
+        }
+        if self.frames.is_empty() {
+            frames.push("[unknown]".into());
+        }
+        frames.extend(self.frames.iter().rev().map(frame));
+        frames.join(";")
     }
-    frames.extend(stack.frames.iter().rev().map(frame));
-    frames.join(";")
 }
 
 fn frame(frame: &Frame) -> String {

@@ -4,6 +4,7 @@ pub mod assemble;
 pub mod findings;
 pub mod folded;
 mod frames;
+pub mod growth;
 pub mod heap;
 pub mod heapwalk;
 pub mod json;

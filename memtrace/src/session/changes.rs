@@ -1,11 +1,12 @@
 //! What changes while a session runs: events arrive, processes come, map code,
 //! run other programs and end.
-use std::path::Path;
-
-use super::{Session, Traced, traced::find};
+use super::{
+    Session, Traced,
+    start::{note_ends, position, reread},
+    traced::find,
+};
 use crate::{
     event::Batch,
-    probe::unwind,
     process::{Modules, Target, follow},
     trace::Change,
 };
@@ -60,8 +61,7 @@ impl Session {
 
     /// The process with this id that runs.
     fn position(&self, pid: u32) -> Option<usize> {
-        let mut traced = self.traced.iter();
-        traced.rposition(|traced| traced.pid() == pid && !traced.process.exited)
+        position(&self.traced, pid)
     }
 
     /// Reads a process's mappings again, after it has loaded libraries or
@@ -70,23 +70,9 @@ impl Session {
         let Some(index) = self.position(pid) else {
             return;
         };
-        let root = &self.options.proc_root;
-        // Gone: its end is noticed elsewhere.
-        let Ok(modules) = self.trace.modules.read(root, pid) else {
+        let (traced, cache) = (&mut self.traced[index], &mut self.trace.modules);
+        if !reread(traced, cache, &mut self.tables, &self.options.proc_root) {
             return;
-        };
-        if let Ok(target) = Target::find(root, pid) {
-            self.traced[index].process.target = target;
-        }
-        let new = modules
-            .files()
-            .filter(|module| !self.tables.has(module))
-            .map(|module| &**module);
-        let tables = unwind::build(self.options.unwind, new);
-        self.tables.load(&tables);
-        let traced = &mut self.traced[index];
-        if traced.process.modules.update(modules) {
-            traced.generation += 1;
         }
         if let Err(error) = self.attach_new(index, late) {
             log::warn!("{error}");
@@ -99,19 +85,7 @@ impl Session {
 
     /// Notes which processes have ended. Returns whether any is left.
     pub fn any_alive(&mut self) -> bool {
-        let root: &Path = &self.options.proc_root;
-        let mut ended = Vec::new();
-        for (index, traced) in self.traced.iter_mut().enumerate() {
-            let process = &mut traced.process;
-            if !process.exited && !process.target.is_alive(root) {
-                process.exited = true;
-                self.tables.remove_process(process.target.pid);
-                // Their descriptors are needed for others; and it takes a while.
-                let mut attached = std::mem::take(&mut traced.attached);
-                std::thread::spawn(move || attached.detach());
-                ended.push(index);
-            }
-        }
+        let ended = note_ends(&mut self.traced, &mut self.tables, &self.options.proc_root);
         for index in ended {
             self.record_process(index);
         }

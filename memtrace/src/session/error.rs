@@ -1,7 +1,7 @@
 //! Why a run can fail.
 use std::io;
 
-use aya::maps::MapError;
+use aya::{maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
 use crate::{
@@ -55,6 +55,16 @@ pub enum SessionError {
         pid: u32,
         /// What aya says.
         source: MapError,
+    },
+    /// Page faults of a process could not be watched.
+    #[error(
+        "cannot watch the page faults of process {pid}: {source}; try `--faults tracepoint`, or `--faults off`"
+    )]
+    Faults {
+        /// Whose.
+        pid: u32,
+        /// What aya says.
+        source: ProgramError,
     },
     /// The machine's memory size or the ring buffer could not be read.
     #[error("failed to {what}: {source}")]

@@ -2,28 +2,31 @@
 //! report is made of.
 mod changes;
 mod error;
+mod growth;
 mod recording;
+mod start;
 mod traced;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use error::SessionError;
+pub use growth::{GrowthOptions, GrowthSession};
 use memtrace_common::{Counter, unwind::Method};
 pub use recording::Recording;
+use start::{Start, Started};
 pub use traced::Traced;
 use traced::why_no_allocator;
 
 use crate::{
     capture::format::Kind,
-    event::ring::Reader,
+    event::ring::{self, Reader},
     kernel::{self, uprobe::Emulated},
     probe::{
-        self, Attached, Programs, Wanted,
+        self, Attached, Job, Programs, Wanted,
         counters::Counters,
-        object::{Admission, Sizes, Unwinding},
-        unwind::{self, Tables},
+        object::{Admission, Unwinding},
+        unwind::Tables,
     },
-    process::{Target, modules::ModuleCache},
     report::assemble::Facts,
     trace::{Losses, Process, Trace},
 };
@@ -88,53 +91,28 @@ impl Session {
     /// Finds the processes, loads the kernel side and makes it ready. Nothing
     /// is probed yet.
     pub fn prepare(options: Options, pids: &[u32]) -> Result<(Self, Reader), SessionError> {
-        if !kernel::in_initial_pid_namespace(&options.proc_root) {
-            return Err(SessionError::PidNamespace);
+        let Started {
+            programs,
+            tables,
+            counters,
+            reader,
+            modules,
+            traced,
+        } = Start {
+            job: Job::Heap,
+            proc_root: &options.proc_root,
+            pids,
+            ring_bytes: options.ring_bytes,
+            tick: ring::TICK,
+            admission: options.admission,
+            unwinding: Unwinding::new(options.unwind, options.remember_walks, &options.sys_root),
+            log_level: options.log_level,
         }
-        let mut cache = ModuleCache::default();
-        let mut traced = Vec::new();
-        for pid in pids {
-            let target = Target::find(&options.proc_root, *pid)?;
-            let modules = cache.read(&options.proc_root, *pid)?;
-            traced.push(Traced::new(target, None, modules));
-        }
-        let unwind_tables = unwind::build(options.unwind, cache.iter().map(|module| &**module));
-        let ring_bytes = match options.ring_bytes {
-            Some(bytes) => bytes,
-            None => {
-                kernel::ring_bytes(&options.proc_root).map_err(|source| SessionError::System {
-                    what: "read /proc/meminfo",
-                    source,
-                })?
-            }
-        };
-        let sizes = Sizes {
-            ring_bytes,
-            row_chunks: unwind_tables.chunks(),
-        };
-        let mut programs = Programs::load(
-            sizes,
-            options.admission,
-            Unwinding {
-                method: options.unwind,
-                remember: options.remember_walks,
-                hidden: kernel::layout::hidden_returns(&options.sys_root),
-            },
-            options.log_level,
-            kernel::filters_multi_by_process(),
-        )?;
-        programs.watch_processes()?;
-        let counters = Counters::open(&mut programs)?;
-        let mut tables = Tables::open(&mut programs)?;
-        tables.load(&unwind_tables);
-        let reader = Reader::start(programs.ring()?).map_err(|source| SessionError::System {
-            what: "poll the ring buffer",
-            source,
-        })?;
+        .begin()?;
         let session = Self {
             emulated: Emulated::for_kernel(kernel::version()),
             trace: Trace {
-                modules: cache,
+                modules,
                 started_ns: monotonic_ns(),
                 ..Trace::new(options.admission.sample_bytes)
             },

@@ -14,8 +14,9 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "heapwalk", "probe",
-    "event", "stack", "live", "symbol", "oom", "report", "trace", "capture", "session", "cli",
+    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "heapwalk", "growth",
+    "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture", "session",
+    "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -90,6 +91,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         "memtrace-ebpf/src/heap.rs",
         1,
         "a helper reads what posix_memalign wrote",
+    ),
+    (
+        "memtrace-ebpf/src/growth.rs",
+        11,
+        "registers of contexts and of the kernel, helpers, maps' memory",
     ),
     (
         "memtrace-ebpf/src/oom.rs",

@@ -150,7 +150,7 @@ impl Recorder {
         for (tells, reason) in missing {
             log::info!("not known: {tells} ({reason})");
         }
-        crate::cli::heap::eprint_line("waiting for out-of-memory kills; Ctrl-C ends");
+        super::super::tell("waiting for out-of-memory kills; Ctrl-C ends");
     }
 
     async fn until_asked(

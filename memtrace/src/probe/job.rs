@@ -1,0 +1,51 @@
+//! The jobs that the eBPF object does, and what of it each needs.
+use super::{
+    growth::CALL_PROGRAM,
+    plan::{MODULES_PROGRAM, RETURN_PROGRAM},
+};
+
+/// A job that the object does, with programs and maps of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Outstanding allocations.
+    Heap,
+    /// What grows; the programs at its hooks are loaded one by one, as
+    /// candidates.
+    Growth,
+}
+
+/// The programs that each job needs.
+const PROGRAMS: &[(Job, &[&str])] = &[
+    (
+        Job::Heap,
+        &[
+            "allocate_enter",
+            "reallocate_enter",
+            "free_enter",
+            "unmap_enter",
+            RETURN_PROGRAM,
+            MODULES_PROGRAM,
+            "thread_exit",
+            "process_exec",
+        ],
+    ),
+    (
+        Job::Growth,
+        &[CALL_PROGRAM, MODULES_PROGRAM, "thread_exit", "process_exec"],
+    ),
+];
+
+/// Elements of maps that only one job needs room in, and how many.
+pub(super) const MAPS: &[(Job, &str, u32)] = &[
+    (Job::Heap, "SAMPLED", 1 << 21),
+    (Job::Growth, "GROWTH", 1 << 16),
+];
+
+impl Job {
+    /// Whether a program is loaded with the object for it.
+    pub(super) fn needs(self, program: &str) -> bool {
+        PROGRAMS
+            .iter()
+            .any(|(job, names)| *job == self && names.contains(&program))
+    }
+}
