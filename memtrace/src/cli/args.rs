@@ -70,7 +70,7 @@ pub struct Args {
     #[arg(long, value_name = "auto|FILE", default_value = "auto")]
     pub allocator: PathBuf,
 
-    /// Show this many stacks; 0 shows all [default: 10; folded: all]
+    /// Show this many stacks; 0 shows all [default: 10 in text and json, else all]
     #[arg(long, value_name = "NUMBER")]
     pub top: Option<usize>,
 
@@ -148,11 +148,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 /// How many stacks to show where nothing is said.
 pub(super) fn usual_top(format: &Format<HeapReport>) -> usize {
     // A flame graph of ten stacks would mislead.
-    if format.name == "folded" {
-        usize::MAX
-    } else {
-        10
-    }
+    if format.is_excerpt() { 10 } else { usize::MAX }
 }
 
 impl Args {
@@ -163,8 +159,24 @@ impl Args {
                 ErrorKind::ValueValidation,
                 format!("--min-size ({min} bytes) is larger than --max-size ({max} bytes): no block would count"),
             )),
-            _ => Ok(()),
+            _ => self.check_interval(),
         }
+    }
+
+    /// Reports that cannot follow one another need a file, where each takes the
+    /// place of the one before.
+    fn check_interval(&self) -> Result<(), clap::Error> {
+        let name = self.reporting.format.name;
+        if self.interval.is_some()
+            && self.reporting.output.is_none()
+            && self.reporting.format.is_whole()
+        {
+            return Err(Self::command().error(
+                ErrorKind::MissingRequiredArgument,
+                format!("--interval with --format {name} needs --output FILE: each report replaces the one before, and standard output cannot be taken back"),
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Where reports go.
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Seek as _, Write},
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::reporting::Reporting;
 use crate::report::{Document, Format, Style};
@@ -13,7 +13,8 @@ use crate::report::{Document, Format, Style};
 /// Standard output or a file, opened before anything is probed.
 pub(super) struct Output<D: Document> {
     writer: Box<dyn Write>,
-    /// The file that an earlier report may be in.
+    /// The file that the report goes to, until it is there; and always where it
+    /// takes one report only.
     stale: Option<File>,
     name: String,
     format: &'static Format<D>,
@@ -32,6 +33,11 @@ impl<D: Document> Output<D> {
             }
         };
         let terminal = to.output.is_none() && io::stdout().is_terminal();
+        ensure!(
+            !(terminal && to.format.is_binary()),
+            "cannot write {} to a terminal, it is binary: give a file with --output, or a pipe",
+            to.format.name
+        );
         let width = terminal.then(terminal_width).flatten();
         let style = Style {
             color: to.color.is_on(terminal),
@@ -52,9 +58,12 @@ impl<D: Document> Output<D> {
         let mut bytes = Vec::new();
         (self.format.render)(report, &self.style, &mut bytes)
             .context("failed to write the report")?;
-        if let Some(file) = self.stale.take() {
-            // Pipes and devices have no length to cut.
-            let _ = file.set_len(0);
+        if let Some(file) = &mut self.stale {
+            // Pipes and devices have no length to cut, and no beginning.
+            let _ = file.set_len(0).and_then(|()| file.rewind());
+        }
+        if !self.format.is_whole() {
+            self.stale = None;
         }
         let written = self
             .writer

@@ -9,34 +9,40 @@ use std::io::{self, Write};
 /// several. A function that was inlined ends in `_[i]`, as inferno's own
 /// collapsers write it. Stacks that differ only in what is not shown are one.
 pub fn render(report: &HeapReport, out: &mut dyn Write) -> io::Result<()> {
-    let mut folded = BTreeMap::<String, u64>::new();
-    for stack in report.stacks.iter().filter(|stack| stack.bytes > 0) {
-        let bytes = folded.entry(line(report, stack)).or_default();
-        *bytes = bytes.saturating_add(stack.bytes);
-    }
-    for (stack, bytes) in folded {
+    for (stack, bytes) in lines(report) {
         writeln!(out, "{stack} {bytes}")?;
     }
     Ok(())
 }
 
-fn line(report: &HeapReport, stack: &Stack) -> String {
-    let mut frames = Vec::with_capacity(stack.frames.len() + 2);
-    if report.processes.len() > 1 {
-        let comm = report
-            .processes
-            .iter()
-            .find(|process| process.pid == stack.pid)
-            .map_or("?", |process| &process.comm);
-        frames.push(safe(&format!("{comm}-{}", stack.pid)));
+/// Outstanding bytes by folded stack.
+pub(super) fn lines(report: &HeapReport) -> BTreeMap<String, u64> {
+    let mut folded = BTreeMap::<String, u64>::new();
+    for stack in report.stacks.iter().filter(|stack| stack.bytes > 0) {
+        let bytes = folded.entry(line(report, stack)).or_default();
+        *bytes = bytes.saturating_add(stack.bytes);
     }
-    if stack.truncated {
+    folded
+}
+
+fn line(report: &HeapReport, stack: &Stack) -> String {
+    let several = report.processes.len() > 1;
+    let root = several.then(|| format!("{}-{}", report.comm(stack.pid), stack.pid));
+    fold(root.as_deref(), stack.truncated, &stack.frames)
+}
+
+/// One stack, folded: a root of its own where there is one, then the frames
+/// (innermost first) from the outermost on.
+pub(super) fn fold(root: Option<&str>, truncated: bool, stack: &[Frame]) -> String {
+    let mut frames = Vec::with_capacity(stack.len() + 2);
+    frames.extend(root.map(safe));
+    if truncated {
         frames.push("[truncated]".into());
     }
-    if stack.frames.is_empty() {
+    if stack.is_empty() {
         frames.push("[unknown]".into());
     }
-    frames.extend(stack.frames.iter().rev().map(frame));
+    frames.extend(stack.iter().rev().map(frame));
     frames.join(";")
 }
 
@@ -49,7 +55,7 @@ fn frame(frame: &Frame) -> String {
 }
 
 /// Without what has a meaning in the format: `;` between frames, the line's
-/// end, a space and a number at the end.
+/// end, a space and a number at the end, `# ` of a comment at the beginning.
 fn safe(name: &str) -> String {
     let words: Vec<String> = name
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -63,5 +69,9 @@ fn safe(name: &str) -> String {
         " "
     };
     let text = words.join(gap);
-    if text.is_empty() { "?".into() } else { text }
+    match text.strip_prefix("# ") {
+        Some(rest) => format!("#_{rest}"),
+        None if text.is_empty() => "?".into(),
+        None => text,
+    }
 }

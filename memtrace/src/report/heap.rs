@@ -1,7 +1,7 @@
 //! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Format, folded, text};
+use super::{Document, Format, folded, svg, text};
 
 /// Names the document's version.
 pub const SCHEMA: &str = "memtrace.heap.v1";
@@ -18,6 +18,11 @@ impl Document for HeapReport {
             name: "folded",
             extension: "folded",
             render: |report, _, out| folded::render(report, out),
+        },
+        Format {
+            name: "svg",
+            extension: "svg",
+            render: |report, _, out| svg::render(report, out),
         },
     ];
 }
@@ -48,6 +53,15 @@ pub struct HeapReport {
     pub stacks_total: u64,
     /// Sorted as asked for, most first.
     pub stacks: Vec<Stack>,
+}
+
+impl HeapReport {
+    /// The name of a process of this report.
+    pub(super) fn comm(&self, pid: u32) -> &str {
+        let mut processes = self.processes.iter();
+        let process = processes.find(|process| process.pid == pid);
+        process.map_or("?", |process| &process.comm)
+    }
 }
 
 /// A traced process.

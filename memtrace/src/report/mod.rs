@@ -8,6 +8,9 @@ pub mod heap;
 pub mod json;
 mod name;
 mod style;
+pub mod svg;
+#[cfg(test)]
+mod svg_tests;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -39,6 +42,34 @@ pub struct Format<D> {
     pub extension: &'static str,
     /// Writes the whole document.
     pub render: fn(&D, &Style, &mut dyn Write) -> io::Result<()>,
+}
+
+/// Formats of which a file or a stream holds one document; of the others, one
+/// may follow the other.
+const WHOLE: &[&str] = &["svg", "html", "pprof"];
+
+/// Formats that no terminal shows.
+const BINARY: &[&str] = &["pprof"];
+
+/// Formats in which people look at a part of the stacks at a time; of the others
+/// it is the whole that counts.
+const EXCERPTS: &[&str] = &["text", "json"];
+
+impl<D> Format<D> {
+    /// Whether there can be one document only where this is written to.
+    pub fn is_whole(&self) -> bool {
+        WHOLE.contains(&self.name)
+    }
+
+    /// Whether it is nothing for a terminal.
+    pub fn is_binary(&self) -> bool {
+        BINARY.contains(&self.name)
+    }
+
+    /// Whether it shows the first few stacks where nothing else is asked for.
+    pub fn is_excerpt(&self) -> bool {
+        EXCERPTS.contains(&self.name)
+    }
 }
 
 impl<D: serde::Serialize> Format<D> {
