@@ -7,6 +7,7 @@ mod frames;
 pub mod heap;
 pub mod json;
 mod name;
+pub mod pprof;
 mod style;
 pub mod svg;
 #[cfg(test)]
