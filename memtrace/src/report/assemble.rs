@@ -137,7 +137,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         timeline: timeline(facts),
         ages: ages.into_iter().map(AgeClass::from).collect(),
         sizes: sizes.into_iter().map(SizeClass::from).collect(),
-        modules: modules(facts.modules, &stacks),
+        modules: modules(facts, &stacks),
         stacks,
     }
 }
@@ -152,11 +152,13 @@ fn timeline(facts: &Facts<'_>) -> Vec<Moment> {
     facts.live.timeline().map(moment).collect()
 }
 
-/// The modules that frames of these stacks are in.
-fn modules(all: &ModuleCache, stacks: &[Stack]) -> Vec<heap::Module> {
+/// The programs, and the modules that frames of these stacks are in.
+fn modules(facts: &Facts<'_>, stacks: &[Stack]) -> Vec<heap::Module> {
     let frames = stacks.iter().flat_map(|stack| &stack.frames);
     let mut named: HashSet<&str> = frames.filter_map(|frame| frame.module.as_deref()).collect();
-    let paths = all
+    named.extend(facts.processes.iter().map(|process| &*process.exe));
+    let paths = facts
+        .modules
         .iter()
         .map(|module| (module, module.path.display().to_string()));
     // The first of several files that were at the same path.

@@ -74,6 +74,8 @@ fn options(caption: &Caption, palette: BasicPalette) -> Options<'static> {
     options.image_width = Some(WIDTH);
     options.text_truncate_direction = TextTruncateDirection::Right;
     options.deterministic = true;
+    // A little more than usual: browsers' monospace fonts differ.
+    options.font_width = 0.62;
     options.min_width = 0.05;
     options
 }

@@ -233,6 +233,7 @@ impl Builder {
         let function = Function {
             id: 0,
             name,
+            // So that pprof shortens it, as far as its user wants that.
             system_name: name,
             filename: self.strings.index(frame.file.as_deref().unwrap_or("")),
         };
