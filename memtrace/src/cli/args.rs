@@ -5,7 +5,7 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::sampling::LARGEST_MEAN;
 
-use super::{report::ReportArgs, reporting::Reporting};
+use super::{diff::DiffArgs, report::ReportArgs, reporting::Reporting};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -15,7 +15,7 @@ use crate::unit::{parse_duration, parse_size};
 #[command(
     name = "memtrace",
     version,
-    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>",
+    override_usage = "memtrace [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace [OPTIONS] -- <COMMAND> [ARGUMENT]…\n       memtrace report [OPTIONS] <FILE>\n       memtrace diff [OPTIONS] <OLD> <NEW>",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     disable_help_subcommand = true,
@@ -95,6 +95,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
+    /// Sizes as plain numbers of bytes, in text
+    #[arg(long)]
+    pub raw: bool,
+
     /// How to report.
     #[command(flatten)]
     pub reporting: Reporting<HeapReport>,
@@ -106,6 +110,9 @@ pub enum Job {
     /// Report on what --record has recorded, also elsewhere and with other options
     #[command(override_usage = "memtrace report [OPTIONS] <FILE>")]
     Report(ReportArgs),
+    /// Tell what grew between two reports or captures
+    #[command(override_usage = "memtrace diff [OPTIONS] <OLD> <NEW>")]
+    Diff(DiffArgs),
 }
 
 /// Orders of stacks.

@@ -1,11 +1,15 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
+mod diff;
 mod heap;
 mod output;
+mod pager;
+mod progress;
 mod report;
 mod reporting;
 mod run;
 mod signals;
+mod source;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -34,11 +38,13 @@ pub fn main() -> ExitCode {
     let (verbose, color) = match &args.job {
         None => args.reporting.messages(),
         Some(Job::Report(report)) => report.reporting.messages(),
+        Some(Job::Diff(diff)) => diff.reporting.messages(),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
         None => heap::run(&args),
         Some(Job::Report(report)) => report::run(report),
+        Some(Job::Diff(diff)) => diff::run(diff),
     };
     match done {
         Ok(status) => exit_code(status),

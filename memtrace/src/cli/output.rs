@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::reporting::Reporting;
+use super::{pager, reporting::Reporting};
 use crate::report::{Document, Format, Style};
 
 /// Standard output or a file, opened before anything is probed.
@@ -19,6 +19,10 @@ pub(super) struct Output<D: Document> {
     name: String,
     format: &'static Format<D>,
     style: Style,
+    /// Whether this is a terminal.
+    terminal: bool,
+    /// Whether long text goes through a pager there.
+    paged: bool,
 }
 
 impl<D: Document> Output<D> {
@@ -49,7 +53,28 @@ impl<D: Document> Output<D> {
             name,
             format: to.format,
             style,
+            terminal,
+            paged: false,
         })
+    }
+
+    /// With sizes as plain numbers of bytes, or not.
+    pub(super) fn raw(mut self, raw: bool) -> Self {
+        self.style.raw = raw;
+        self
+    }
+
+    /// With so many stacks in text; 0: all.
+    pub(super) fn top(mut self, top: usize) -> Self {
+        self.style.top = top;
+        self
+    }
+
+    /// Through the user's pager where this is a terminal: for commands that do
+    /// nothing but show.
+    pub(super) fn paged(mut self) -> Self {
+        self.paged = true;
+        self
     }
 
     /// Writes one report. Returns whether anybody still reads: `head`, for
@@ -64,6 +89,12 @@ impl<D: Document> Output<D> {
         }
         if !self.format.is_whole() {
             self.stale = None;
+        }
+        if self.paged
+            && self.terminal
+            && pager::show(&bytes).context("failed to page the report")?
+        {
+            return Ok(true);
         }
         let written = self
             .writer

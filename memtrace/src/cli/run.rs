@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     args::{Args, usual_top},
     output::Output,
+    progress::Progress,
     signals::{Asked, Exit, Signals},
 };
 use crate::{
@@ -132,7 +133,9 @@ impl<'a> Run<'a> {
     /// Returns whether anybody still reads.
     fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
         let choice = shown(self.args).choice(usual_top(self.args.reporting.format));
+        let progress = Progress::unknown("naming the code on the stacks");
         let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
+        drop(progress);
         self.output.write(&report)
     }
 }

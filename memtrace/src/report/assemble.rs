@@ -1,6 +1,6 @@
 //! Puts a report together: what is outstanding, whose stacks those are, and
 //! what the code there is called.
-use std::{collections::HashSet, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use memtrace_common::Function;
 
@@ -54,6 +54,16 @@ pub enum Order {
     Count,
 }
 
+impl Order {
+    /// Puts the stacks of a report in this order; equal ones keep their places.
+    pub fn sort(self, stacks: &mut [Stack]) {
+        match self {
+            Self::Bytes => stacks.sort_by_key(|stack| Reverse(stack.bytes)),
+            Self::Count => stacks.sort_by_key(|stack| Reverse(stack.count)),
+        }
+    }
+}
+
 /// What of it to show.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
@@ -80,11 +90,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
             Order::Bytes => (site.bytes, site.count),
             Order::Count => (site.count, site.bytes),
         };
-        (
-            std::cmp::Reverse(first),
-            std::cmp::Reverse(second),
-            site.site.key.stack,
-        )
+        (Reverse(first), Reverse(second), site.site.key.stack)
     });
     let sums = facts.live.totals();
     let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).fold(0, u64::saturating_add);

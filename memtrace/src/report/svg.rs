@@ -13,9 +13,10 @@ use crate::unit::{Bytes, Elapsed};
 /// Pixels. A fixed width shows labels without JavaScript, too.
 const WIDTH: usize = 1200;
 
-/// inferno adds bytes up without a check and takes their difference as a signed
-/// number. Nobody's memory is as large, but a report may come from a file.
-const MOST_BYTES: u64 = 1 << 60;
+/// inferno adds bytes up without a check, takes differences as signed numbers,
+/// and multiplies these by 150. Nobody's memory is as large, but a report may
+/// come from a file.
+pub(super) const MOST_BYTES: u64 = 1 << 55;
 
 /// What is written over and under a flame graph.
 pub(super) struct Caption {
