@@ -1,7 +1,7 @@
 //! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Format, folded, pprof, svg, text};
+use super::{Document, Format, folded, html, pprof, svg, text};
 
 /// Names the document's version.
 pub const SCHEMA: &str = "memtrace.heap.v1";
@@ -23,6 +23,11 @@ impl Document for HeapReport {
             name: "svg",
             extension: "svg",
             render: |report, _, out| svg::render(report, out),
+        },
+        Format {
+            name: "html",
+            extension: "html",
+            render: |report, _, out| html::render(report, out),
         },
         Format {
             name: "pprof",

@@ -6,6 +6,7 @@ pub mod findings;
 pub mod folded;
 mod frames;
 pub mod heap;
+pub mod html;
 pub mod json;
 mod name;
 pub mod pprof;
