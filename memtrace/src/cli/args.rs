@@ -5,7 +5,9 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 
 use memtrace_common::sampling::LARGEST_MEAN;
 
-use super::{diff::DiffArgs, report::ReportArgs, reporting::Reporting};
+use super::{
+    completions::CompletionsArgs, diff::DiffArgs, report::ReportArgs, reporting::Reporting,
+};
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
 
@@ -113,6 +115,11 @@ pub enum Job {
     /// Tell what grew between two reports or captures
     #[command(override_usage = "memtrace diff [OPTIONS] <OLD> <NEW>")]
     Diff(DiffArgs),
+    /// Write what a shell completes after memtrace (bash, zsh, fish, …)
+    #[command(after_help = "Examples:\n  \
+        source <(memtrace completions bash)\n  \
+        memtrace completions fish > ~/.config/fish/completions/memtrace.fish")]
+    Completions(CompletionsArgs),
 }
 
 /// Orders of stacks.

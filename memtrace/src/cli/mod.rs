@@ -1,5 +1,6 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
+mod completions;
 mod diff;
 mod heap;
 mod output;
@@ -17,6 +18,7 @@ use clap::Parser as _;
 
 use crate::process::launch;
 use args::{Args, Job};
+use reporting::Color;
 
 /// Runs memtrace with the arguments of this process and returns its exit
 /// status: 0 done, 1 the job could not be done, 2 wrong usage; with a
@@ -39,12 +41,14 @@ pub fn main() -> ExitCode {
         None => args.reporting.messages(),
         Some(Job::Report(report)) => report.reporting.messages(),
         Some(Job::Diff(diff)) => diff.reporting.messages(),
+        Some(Job::Completions(_)) => (0, Color::Auto),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
         None => heap::run(&args),
         Some(Job::Report(report)) => report::run(report),
         Some(Job::Diff(diff)) => diff::run(diff),
+        Some(Job::Completions(shell)) => completions::run(shell),
     };
     match done {
         Ok(status) => exit_code(status),
