@@ -134,13 +134,19 @@ fn pprof_reads_profiles() -> Result<()> {
     for program in ["every_function", "stacks_O2"] {
         let (directory, report) = recorded(program)?;
         let file = written(directory.path(), "pprof", &[])?;
-        let keys = [
-            ("inuse_space", "bytes"),
-            ("inuse_objects", "count"),
+        // Of all that was ever allocated, the report holds the sums only.
+        for (sample, key) in [
             ("alloc_space", "allocated_bytes"),
             ("alloc_objects", "allocated_count"),
-        ];
-        for (sample, key) in keys {
+        ] {
+            let flat: u64 = top(&file, sample)?.iter().map(|(_, flat, _)| flat).sum();
+            ensure!(
+                flat == report.total(key)?,
+                "{program}: {flat} {sample}, {} {key}",
+                report.total(key)?
+            );
+        }
+        for (sample, key) in [("inuse_space", "bytes"), ("inuse_objects", "count")] {
             let rows = top(&file, sample)?;
             let expected = expected(&report, key)?;
             ensure!(expected.len() > 5, "{expected:?}");
@@ -234,6 +240,29 @@ fn flame_graphs_are_xml() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Scripts that shells take, and that know the formats.
+#[test]
+fn completions_are_scripts() -> Result<()> {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = tracer::run(&["completions", shell], FINISH)?;
+        ensure!(
+            outcome.status.success() && outcome.stderr.is_empty(),
+            "{}",
+            outcome.context()
+        );
+        let script = outcome.text();
+        ensure!(script.contains("older-than"), "{shell}: {script}");
+    }
+    // As bash asks for what may follow `memtrace report -f `.
+    let ask = "source <(\"$0\" completions bash); COMP_WORDS=(memtrace report -f h); COMP_CWORD=3; \
+        _memtrace memtrace h -f; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", ask]).arg(tracer::binary()?);
+    let outcome = tracer::spawn(&mut bash)?.finish(FINISH)?;
+    ensure!(outcome.text().trim() == "html", "{}", outcome.context());
+    check::misused(&tracer::run(&["completions", "dos"], FINISH)?, "dos")
 }
 
 /// A document that cannot follow another takes its place.

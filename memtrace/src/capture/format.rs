@@ -169,6 +169,7 @@ impl Shown {
                 Some(0) => usize::MAX,
                 Some(top) => top,
             },
+            ended: false,
         }
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn run(args: &DiffArgs) -> anyhow::Result<i32> {
         order: Some(Order::Bytes),
         top: Some(0),
         usual: usize::MAX,
+        ended: false,
     };
     let old = load(&args.old, &args.blocks, all)?;
     let new = load(&args.new, &args.blocks, all)?;

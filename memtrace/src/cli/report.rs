@@ -46,6 +46,7 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<i32> {
         order: args.sort.map(Sort::order),
         top: args.top,
         usual: usual_top(args.reporting.format),
+        ended: args.reporting.format.is_history(),
     };
     let report = load(&args.capture, &args.blocks, stacks)?;
     let mut output = Output::open(&args.reporting)?.raw(args.raw).paged();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     capture::{CaptureError, Replay},
     report::{
-        assemble::Order,
+        assemble::{Choice, Order},
         heap::{HeapReport, SCHEMA},
     },
     symbol,
@@ -49,6 +49,8 @@ pub(super) struct Stacks {
     pub(super) top: Option<usize>,
     /// Where nothing is said.
     pub(super) usual: usize,
+    /// Whether those count of which nothing is outstanding.
+    pub(super) ended: bool,
 }
 
 /// The report in a file.
@@ -118,7 +120,11 @@ fn from_capture(
     }
     shown.top = stacks.top.or(shown.top);
     let _progress = Progress::unknown("naming the code on the stacks");
-    Ok(replay.report(&shown.choice(stacks.usual)))
+    let choice = Choice {
+        ended: stacks.ended,
+        ..shown.choice(stacks.usual)
+    };
+    Ok(replay.report(&choice))
 }
 
 fn read(path: &Path, input: impl Read) -> anyhow::Result<Replay> {

@@ -49,6 +49,8 @@ pub struct Outstanding {
 pub struct Snapshot {
     /// By site, in no particular order.
     pub sites: Vec<Outstanding>,
+    /// Sites with nothing outstanding, or nothing that the filter lets through.
+    pub ended: Vec<Outstanding>,
     /// By age, in nanoseconds.
     pub ages: Vec<Class>,
     /// By size.
@@ -95,14 +97,19 @@ impl Live {
                 sum.newest_ns = sum.newest_ns.min(item.age_ns);
             }
         }
-        sums.retain(|sum| sum.bytes > 0 || sum.count > 0);
-        for sum in &mut sums {
+        let (mut sites, mut ended): (Vec<_>, Vec<_>) = sums
+            .into_iter()
+            .partition(|sum| sum.bytes > 0 || sum.count > 0);
+        for sum in sites.iter_mut().chain(&mut ended) {
+            // 0 where there is none.
+            sum.newest_ns = sum.newest_ns.min(sum.oldest_ns);
             sum.count = whole(sum.count);
             sum.doubtful_count = whole(sum.doubtful_count);
             sum.site.allocated_count = whole(sum.site.allocated_count);
         }
         Snapshot {
-            sites: sums,
+            sites,
+            ended,
             ages: histograms.ages(),
             sizes: histograms.sizes(),
         }

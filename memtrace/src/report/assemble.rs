@@ -73,17 +73,23 @@ pub struct Choice {
     pub order: Order,
     /// How many of them.
     pub top: usize,
+    /// Whether stacks whose allocations have all been freed are there, too.
+    pub ended: bool,
 }
 
 /// Assembles a heap report.
 pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> HeapReport {
     let Snapshot {
         sites: mut outstanding,
+        ended,
         ages,
         sizes,
     } = facts
         .live
         .snapshot(facts.now_ns, facts.last_loss_ns, &choice.filter);
+    if choice.ended {
+        outstanding.extend(ended);
+    }
     // The hash last, so that equal sites keep their places between reports.
     outstanding.sort_by_key(|site| {
         let (first, second) = match choice.order {

@@ -58,7 +58,15 @@ const BINARY: &[&str] = &["pprof"];
 /// it is the whole that counts.
 const EXCERPTS: &[&str] = &["text", "json"];
 
+/// Formats that tell of what was ever allocated as well, stack by stack.
+const HISTORIES: &[&str] = &["pprof"];
+
 impl<D> Format<D> {
+    /// Whether stacks belong in it whose allocations have all been freed.
+    pub fn is_history(&self) -> bool {
+        HISTORIES.contains(&self.name)
+    }
+
     /// Whether there can be one document only where this is written to.
     pub fn is_whole(&self) -> bool {
         WHOLE.contains(&self.name)
