@@ -15,6 +15,10 @@ const LONG: Duration = Duration::from_millis(300);
 /// How often a bar moves.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Of work whose length is not known, and of a file.
+const SPINNER: &str = "{spinner} {msg}";
+const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes}";
+
 /// A bar on standard error, until it is dropped.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -24,13 +28,12 @@ pub(super) struct Progress {
 impl Progress {
     /// Of work whose length is not known.
     pub(super) fn unknown(what: &'static str) -> Self {
-        Self::start(ProgressBar::no_length(), "{spinner} {msg}", what)
+        Self::start(ProgressBar::no_length(), SPINNER, what)
     }
 
     /// Of a file that is read.
     fn of_bytes(bytes: u64, what: &'static str) -> Self {
-        let template = "{msg} {wide_bar} {bytes}/{total_bytes}";
-        Self::start(ProgressBar::new(bytes), template, what)
+        Self::start(ProgressBar::new(bytes), BAR, what)
     }
 
     fn start(bar: ProgressBar, template: &str, what: &'static str) -> Self {
@@ -86,5 +89,29 @@ impl Read for Reading {
         let length = self.file.read(buffer)?;
         self.progress.bar.inc(length as u64);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_known() {
+        for template in [SPINNER, BAR] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &[7; 10_000]).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        let mut reading = Reading::new(file, "reading");
+        let mut bytes = Vec::new();
+        reading.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [7; 10_000]);
+        assert_eq!(reading.progress.bar.position(), 10_000);
     }
 }

@@ -7,7 +7,8 @@ function unpack(data) {
     const source = file ? `${strings[file]}${line ? `:${line}` : ""}` : "";
     const place = source || (module ? `[${base(strings[module])}]` : "");
     const brief = source ? base(source) : place;
-    return { name: strings[name], module: strings[module], place, brief, inlined: inlined === 1 };
+    const text = `${strings[name]} ${place} ${strings[module]}`.toLowerCase();
+    return { name: strings[name], module: strings[module], place, brief, text, inlined: inlined === 1 };
   });
   const stacks = data.stacks.map((row, index) => {
     const [pid, mapping, by, size, blocks, allocated, calls, oldest, newest, truncated, path] = row;
@@ -22,7 +23,7 @@ function unpack(data) {
       frames: list,
       site: list.length > 0 ? `${list[0].name}  ${list[0].brief}` : "(no stack)",
     };
-    stack.text = [stack.process, stack.by, ...list.map((frame) => `${frame.name} ${frame.place} ${frame.module}`)].join("\n").toLowerCase();
+    stack.text = `${stack.process} ${stack.by}`.toLowerCase();
     return stack;
   });
   return { ...data, stacks };

@@ -51,6 +51,11 @@ class Table {
     this.draw();
   }
 
+  wants(stack) {
+    const { wanted } = this;
+    return wanted === "" || stack.text.includes(wanted) || stack.frames.some((frame) => frame.text.includes(wanted));
+  }
+
   chosen() {
     const { value } = this.column;
     const sign = this.falling ? -1 : 1;
@@ -58,7 +63,7 @@ class Table {
       const [left, right] = [value(a), value(b)];
       return left < right ? -sign : left > right ? sign : a.index - b.index;
     };
-    return this.report.stacks.filter((stack) => stack.text.includes(this.wanted)).sort(order);
+    return this.report.stacks.filter((stack) => this.wants(stack)).sort(order);
   }
 
   draw() {
