@@ -3,7 +3,8 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use memtrace::capture::Replay;
-use memtrace::report::{FORMATS, Style};
+use memtrace::report::heap::HeapReport;
+use memtrace::report::{Document, Style};
 use memtrace::symbol::Options;
 use memtrace_fuzz::{provide, seeds};
 
@@ -20,7 +21,7 @@ fuzz_target!(
         let choice = replay.start.shown.choice(10);
         let report = replay.report(&choice);
         assert!(!report.exact || replay.ends_early().is_none());
-        for format in FORMATS {
+        for format in HeapReport::FORMATS {
             let mut out = Vec::new();
             for style in [Style::default(), Style::terminal(40)] {
                 (format.render)(&report, &style, &mut out).expect("memory takes everything");

@@ -148,6 +148,7 @@ pub fn captures() -> Vec<Vec<u8>> {
         path: "/bin/it".to_owned(),
         build_id: Some("00112233445566778899".to_owned()),
         file: None,
+        code: None,
         is_allocator: false,
         functions: vec![(Function::Free.id(0), 0x10, 0x20)],
     };

@@ -253,9 +253,16 @@ pub struct ByteRate {
     pub over_ns: u64,
 }
 
+impl ByteRate {
+    /// Rounded to the nearest; `None` where no time has passed.
+    pub fn per_second(self) -> Option<u64> {
+        per_second(self.bytes, self.over_ns)
+    }
+}
+
 impl fmt::Display for ByteRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match per_second(self.bytes, self.over_ns) {
+        match self.per_second() {
             None => f.pad("–"),
             Some(rate) => f.pad(&format!("{}/s", Bytes(rate))),
         }

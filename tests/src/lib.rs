@@ -2,6 +2,7 @@
 //! memtrace says about them.
 //!
 //! A test starts only what it also ends: every process is a child of the test, killed and reaped when its guard drops.
+pub mod browser;
 pub mod check;
 pub mod group;
 pub mod growth;

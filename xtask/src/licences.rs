@@ -14,6 +14,8 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
     let allowed = list(&text, "allow");
     let excused = list(&text, "skip");
+    let exceptions = exceptions(&text);
+    let mut unused: BTreeSet<_> = exceptions.keys().collect();
     let mut findings = Vec::new();
     let mut twice = BTreeSet::new();
     for folder in ["", "memtrace-ebpf"] {
@@ -21,7 +23,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         let mut versions = BTreeMap::<_, u32>::new();
         for package in &packages {
             *versions.entry(&package.name).or_default() += 1;
-            if !is_allowed(&package.licence, &allowed) {
+            let exception = exceptions.get(&package.name);
+            if exception == Some(&package.licence) {
+                unused.remove(&package.name);
+            } else if !is_allowed(&package.licence, &allowed) {
                 findings.push(format!("{}: licence {:?}", package.name, package.licence));
             }
         }
@@ -32,6 +37,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         if !excused.contains(name) {
             findings.push(format!("{name}: two versions, not listed in deny.toml"));
         }
+    }
+    for name in unused {
+        findings.push(format!(
+            "{name}: an exception in deny.toml, but it needs none"
+        ));
     }
     for name in excused.iter().filter(|name| !twice.contains(*name)) {
         findings.push(format!(
@@ -90,6 +100,21 @@ fn list(text: &str, name: &str) -> BTreeSet<String> {
     entries
         .filter_map(|line| line.split('"').nth(1))
         .map(str::to_owned)
+        .collect()
+}
+
+/// The licence that one crate may have besides, by its name.
+fn exceptions(text: &str) -> BTreeMap<String, String> {
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("exceptions = ["))
+        .skip(1);
+    let entries = lines.take_while(|line| !line.starts_with(']'));
+    entries
+        .filter_map(|line| {
+            let mut words = line.split('"').skip(1).step_by(2);
+            Some((words.next()?.to_owned(), words.next()?.to_owned()))
+        })
         .collect()
 }
 
@@ -155,6 +180,13 @@ mod tests {
         assert!(!met("(GPL-3.0 OR Apache-2.0) AND MIT"));
         assert!(!met("none"));
         assert!(!met("MIT MIT"));
+    }
+
+    #[test]
+    fn reads_exceptions() {
+        let text = "exceptions = [\n    { crate = \"it\", allow = [\"CDDL-1.0\"] },\n]\n";
+        let expected = BTreeMap::from([("it".to_owned(), "CDDL-1.0".to_owned())]);
+        assert_eq!(exceptions(text), expected);
     }
 
     #[test]

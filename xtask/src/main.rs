@@ -15,6 +15,7 @@ mod build_ebpf;
 mod ebpf;
 mod fuzz;
 mod licences;
+mod man;
 mod run;
 mod setup;
 mod shell;
@@ -42,6 +43,7 @@ enum Command {
     Soak(soak::Soak),
     Vm(vm::Vm),
     Fuzz(fuzz::Fuzz),
+    Man(man::Man),
 }
 
 impl Command {
@@ -56,6 +58,7 @@ impl Command {
             Self::Soak(command) => command.run(root),
             Self::Vm(command) => command.run(root),
             Self::Fuzz(command) => command.run(root),
+            Self::Man(command) => command.run(root),
         }
     }
 }

@@ -100,6 +100,18 @@ const TEST_PACKAGES: &[Package] = &[
         reason: "the second opinion on stacks",
     },
     Package {
+        name: "chromium",
+        reason: "a browser to look at pages in",
+    },
+    Package {
+        name: "chromium-driver",
+        reason: "clicks through pages",
+    },
+    Package {
+        name: "bsdutils",
+        reason: "script, the terminal of tests",
+    },
+    Package {
         name: "procps",
         reason: "ps and pgrep in tests",
     },

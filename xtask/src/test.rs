@@ -4,7 +4,7 @@ use crate::ebpf::Toolchain;
 use crate::shell::{cargo, is_root, memtrace, run};
 use crate::soak::Soak;
 use crate::vm::matrix;
-use crate::{build_ebpf, fuzz, licences, setup, tidy};
+use crate::{build_ebpf, fuzz, licences, man, setup, tidy};
 use anyhow::{Result, bail};
 use std::env;
 use std::io::{self, BufRead as _, BufReader};
@@ -73,6 +73,7 @@ const STEPS: &[Step] = &[
     ("licences and duplicates", |root| {
         check(licences::check(root))
     }),
+    ("manual pages", |root| check(man::check(root))),
     ("carried object", |root| check(build_ebpf::check(root))),
     ("clippy", clippy),
     ("clippy of the kernel side", clippy_ebpf),

@@ -30,8 +30,9 @@ pub const MAGIC: [u8; 8] = *b"\x8bmemtrc\n";
 /// Version of the format.
 pub const MAJOR: u16 = 1;
 
-/// Additions to it.
-pub const MINOR: u16 = 0;
+/// Additions to it. 1: where a module's code lies, and by which mechanism probes
+/// were placed.
+pub const MINOR: u16 = 1;
 
 /// Bytes before the first block.
 pub const HEADER: usize = 16;
@@ -125,6 +126,9 @@ pub struct Start {
     pub kernel: String,
     /// The processor, as Rust calls it.
     pub architecture: String,
+    /// By which mechanism probes were placed; absent before format 1.1.
+    #[serde(default)]
+    pub mechanism: Option<String>,
     /// Nanoseconds since 1970.
     pub wall_clock_ns: u64,
     /// The same moment on the events' clock.
@@ -165,6 +169,7 @@ impl Shown {
                 Some(0) => usize::MAX,
                 Some(top) => top,
             },
+            ended: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         heap::HeapReport,
     },
     symbol::{self, Symbolizer},
-    trace::{Process, Trace},
+    trace::{Origin, Process, Trace},
 };
 
 /// All that a capture holds, at its end.
@@ -50,6 +50,7 @@ impl Replay {
         let mut replay = Self {
             trace: Trace {
                 started_ns: start.started_ns,
+                origin: origin(&start),
                 ..Trace::new(start.sample_bytes)
             },
             start,
@@ -190,6 +191,17 @@ impl Replay {
             ));
         }
         assemble::heap(&facts, choice, &mut self.symbolizer)
+    }
+}
+
+fn origin(start: &Start) -> Origin {
+    Origin {
+        version: start.version.clone(),
+        kernel: start.kernel.clone(),
+        architecture: start.architecture.clone(),
+        mechanism: start.mechanism.clone(),
+        wall_clock_ns: start.wall_clock_ns,
+        monotonic_ns: start.monotonic_ns,
     }
 }
 

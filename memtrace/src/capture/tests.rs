@@ -87,6 +87,7 @@ fn module(id: u32, path: &str) -> Module {
                 size: 1,
                 modified: 1,
             }),
+            code: None,
             is_allocator: false,
             functions: Vec::new(),
         },

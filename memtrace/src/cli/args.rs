@@ -6,8 +6,8 @@ use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::
 use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
 use super::{
-    growth::GrowthArgs, heapwalk::HeapWalkArgs, meminfo::MeminfoArgs, oom::OomArgs,
-    report::ReportArgs, reporting::Reporting,
+    completions::CompletionsArgs, diff::DiffArgs, growth::GrowthArgs, heapwalk::HeapWalkArgs,
+    meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs, reporting::Reporting,
 };
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "auto|FILE", default_value = "auto")]
     pub allocator: PathBuf,
 
-    /// Show this many stacks; 0 shows all [default: 10; folded: all]
+    /// Show this many stacks; 0 shows all [default: 10 in text and json, else all]
     #[arg(long, value_name = "NUMBER")]
     pub top: Option<usize>,
 
@@ -108,6 +108,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
+    /// Sizes as plain numbers of bytes, in text
+    #[arg(long)]
+    pub raw: bool,
+
     /// How to report.
     #[command(flatten)]
     pub reporting: Reporting<HeapReport>,
@@ -135,6 +139,14 @@ pub enum Job {
         override_usage = "memtrace growth [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace growth [OPTIONS] --all"
     )]
     Growth(GrowthArgs),
+    /// Tell what grew between two reports or captures
+    #[command(override_usage = "memtrace diff [OPTIONS] <OLD> <NEW>")]
+    Diff(DiffArgs),
+    /// Write what a shell completes after memtrace (bash, zsh, fish, …)
+    #[command(after_help = "Examples:\n  \
+        source <(memtrace completions bash)\n  \
+        memtrace completions fish > ~/.config/fish/completions/memtrace.fish")]
+    Completions(CompletionsArgs),
 }
 
 /// Orders of stacks.
@@ -177,11 +189,7 @@ pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
 /// How many stacks to show where nothing is said.
 pub(super) fn usual_top(format: &Format<HeapReport>) -> usize {
     // A flame graph of ten stacks would mislead.
-    if format.name == "folded" {
-        usize::MAX
-    } else {
-        10
-    }
+    if format.is_excerpt() { 10 } else { usize::MAX }
 }
 
 impl Args {
@@ -195,8 +203,24 @@ impl Args {
                 ErrorKind::ValueValidation,
                 format!("--min-size ({min} bytes) is larger than --max-size ({max} bytes): no block would count"),
             )),
-            _ => Ok(()),
+            _ => self.check_interval(),
         }
+    }
+
+    /// Reports that cannot follow one another need a file, where each takes the
+    /// place of the one before.
+    fn check_interval(&self) -> Result<(), clap::Error> {
+        let name = self.reporting.format.name;
+        if self.interval.is_some()
+            && self.reporting.output.is_none()
+            && self.reporting.format.is_whole()
+        {
+            return Err(Self::command().error(
+                ErrorKind::MissingRequiredArgument,
+                format!("--interval with --format {name} needs --output FILE: each report replaces the one before, and standard output cannot be taken back"),
+            ));
+        }
+        Ok(())
     }
 }
 

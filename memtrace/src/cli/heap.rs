@@ -33,7 +33,7 @@ use crate::{
 
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
-    let output = Output::open(&args.reporting)?;
+    let output = Output::open(&args.reporting)?.raw(args.raw);
     signals::hold().context("failed to hold signals back")?;
     let recorder = recorder(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,15 +1,20 @@
 //! The command line: parse → plan → run → report, one file a command.
 pub mod args;
+mod completions;
+mod diff;
 mod growth;
 mod heap;
 mod heapwalk;
 mod meminfo;
 mod oom;
 mod output;
+mod pager;
+mod progress;
 mod report;
 mod reporting;
 mod run;
 mod signals;
+mod source;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -17,6 +22,7 @@ use clap::Parser as _;
 
 use crate::process::launch;
 use args::{Args, Job};
+use reporting::Color;
 
 /// Runs memtrace with the arguments of this process and returns its exit
 /// status: 0 done, 1 the job could not be done, 2 wrong usage; with a
@@ -42,6 +48,8 @@ pub fn main() -> ExitCode {
         Some(Job::Oom(oom)) => oom.reporting.messages(),
         Some(Job::Heap(heap)) => heap.reporting.messages(),
         Some(Job::Growth(growth)) => growth.reporting.messages(),
+        Some(Job::Diff(diff)) => diff.reporting.messages(),
+        Some(Job::Completions(_)) => (0, Color::Auto),
     };
     start_logging(verbose, color.is_on_stderr());
     let done = match &args.job {
@@ -51,6 +59,8 @@ pub fn main() -> ExitCode {
         Some(Job::Oom(oom)) => oom::run(oom),
         Some(Job::Heap(heap)) => heapwalk::run(heap),
         Some(Job::Growth(growth)) => growth::run(growth),
+        Some(Job::Diff(diff)) => diff::run(diff),
+        Some(Job::Completions(shell)) => completions::run(shell),
     };
     match done {
         Ok(status) => exit_code(status),

@@ -1,23 +1,28 @@
 //! Where reports go.
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Seek as _, Write},
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
-use super::reporting::Reporting;
+use super::{pager, reporting::Reporting};
 use crate::report::{Document, Format, Style};
 
 /// Standard output or a file, opened before anything is probed.
 pub(super) struct Output<D: Document> {
     writer: Box<dyn Write>,
-    /// The file that an earlier report may be in.
+    /// The file that the report goes to, until it is there; and always where it
+    /// takes one report only.
     stale: Option<File>,
     name: String,
     format: &'static Format<D>,
     style: Style,
+    /// Whether this is a terminal.
+    terminal: bool,
+    /// Whether long text goes through a pager there.
+    paged: bool,
 }
 
 impl<D: Document> Output<D> {
@@ -32,6 +37,11 @@ impl<D: Document> Output<D> {
             }
         };
         let terminal = to.output.is_none() && io::stdout().is_terminal();
+        ensure!(
+            !(terminal && to.format.is_binary()),
+            "cannot write {} to a terminal, it is binary: give a file with --output, or a pipe",
+            to.format.name
+        );
         let width = terminal.then(terminal_width).flatten();
         let style = Style {
             color: to.color.is_on(terminal),
@@ -43,6 +53,8 @@ impl<D: Document> Output<D> {
             name,
             format: to.format,
             style,
+            terminal,
+            paged: false,
         })
     }
 
@@ -59,15 +71,43 @@ impl<D: Document> Output<D> {
         }
     }
 
+    /// With sizes as plain numbers of bytes, or not.
+    pub(super) fn raw(mut self, raw: bool) -> Self {
+        self.style.raw = raw;
+        self
+    }
+
+    /// With so many stacks in text; 0: all.
+    pub(super) fn top(mut self, top: usize) -> Self {
+        self.style.top = top;
+        self
+    }
+
+    /// Through the user's pager where this is a terminal: for commands that do
+    /// nothing but show.
+    pub(super) fn paged(mut self) -> Self {
+        self.paged = true;
+        self
+    }
+
     /// Writes one report. Returns whether anybody still reads: `head`, for
     /// example, may have seen enough.
     pub(super) fn write(&mut self, report: &D) -> anyhow::Result<bool> {
         let mut bytes = Vec::new();
         (self.format.render)(report, &self.style, &mut bytes)
             .context("failed to write the report")?;
-        if let Some(file) = self.stale.take() {
-            // Pipes and devices have no length to cut.
-            let _ = file.set_len(0);
+        if let Some(file) = &mut self.stale {
+            // Pipes and devices have no length to cut, and no beginning.
+            let _ = file.set_len(0).and_then(|()| file.rewind());
+        }
+        if !self.format.is_whole() {
+            self.stale = None;
+        }
+        if self.paged
+            && self.terminal
+            && pager::show(&bytes).context("failed to page the report")?
+        {
+            return Ok(true);
         }
         let written = self
             .writer

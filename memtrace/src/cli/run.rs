@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     args::{Args, usual_top},
     output::Output,
+    progress::Progress,
     signals::{Asked, Exit, Signals},
 };
 use crate::{
@@ -18,7 +19,10 @@ use crate::{
     event::ring::Reader,
     live::Filter,
     process::follow::Change,
-    report::{assemble, heap::HeapReport},
+    report::{
+        assemble::{self, Choice},
+        heap::HeapReport,
+    },
     session::{Session, monotonic_ns},
     symbol::{self, Symbolizer},
 };
@@ -131,8 +135,14 @@ impl<'a> Run<'a> {
 
     /// Returns whether anybody still reads.
     fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
-        let choice = shown(self.args).choice(usual_top(self.args.reporting.format));
+        let format = self.args.reporting.format;
+        let choice = Choice {
+            ended: format.is_history(),
+            ..shown(self.args).choice(usual_top(format))
+        };
+        let progress = Progress::unknown("naming the code on the stacks");
         let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
+        drop(progress);
         self.output.write(&report)
     }
 }

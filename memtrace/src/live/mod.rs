@@ -1,18 +1,24 @@
 //! Outstanding allocations: a pure state machine over events. What it is told
 //! (`apply`) is all it knows; it reads no clock and no file.
 mod heap;
+mod histogram;
 mod mapping;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::collections::HashMap;
 
 use memtrace_common::{Function, Record, event::FreeFlags};
 
 use heap::Heap;
+pub use histogram::Class;
 use mapping::Mappings;
-use serde::{Deserialize, Serialize};
+pub use snapshot::{Filter, Outstanding, Snapshot};
+use timeline::Timeline;
+pub use timeline::{Moment, POINTS};
 
 use crate::sampling::{ONE, Sampling, Weight};
 
@@ -75,6 +81,14 @@ struct Tally {
 }
 
 impl Tally {
+    /// Bytes and, in units of [`ONE`], blocks that have not ended.
+    fn outstanding(&self) -> (u64, u64) {
+        let totals = &self.totals;
+        let bytes = totals.allocated_bytes.saturating_sub(totals.freed_bytes);
+        let count = totals.allocated_count.saturating_sub(totals.freed_count);
+        (bytes, count)
+    }
+
     /// A block that was taken in ended.
     fn freed_block(&mut self, size: u64) {
         let Weight { bytes, count } = self.sampling.weigh(size);
@@ -105,47 +119,6 @@ fn add(sum: &mut u64, more: u64) {
 /// The nearest whole number of a sum in units of [`ONE`].
 fn whole(count: u64) -> u64 {
     count.saturating_add(ONE / 2) / ONE
-}
-
-/// Which outstanding allocations a snapshot counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
-    /// At least this many bytes each.
-    pub min_size: u64,
-    /// At most this many bytes each.
-    pub max_size: u64,
-    /// At least this many nanoseconds old.
-    pub older_than_ns: u64,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            min_size: 0,
-            max_size: u64::MAX,
-            older_than_ns: 0,
-        }
-    }
-}
-
-/// What is outstanding at one site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outstanding {
-    /// The site, with what was ever allocated there.
-    pub site: Site,
-    /// Bytes outstanding.
-    pub bytes: u64,
-    /// Blocks or mappings outstanding.
-    pub count: u64,
-    /// Of `bytes`, those allocated before an event was lost last: their free
-    /// may have been that event.
-    pub doubtful_bytes: u64,
-    /// The same of `count`.
-    pub doubtful_count: u64,
-    /// Nanoseconds since the oldest of them was allocated.
-    pub oldest_ns: u64,
-    /// Nanoseconds since the youngest of them was allocated.
-    pub newest_ns: u64,
 }
 
 /// One outstanding allocation, as `snapshot` sees it.
@@ -181,6 +154,7 @@ pub struct Live {
     site_ids: hashbrown::HashMap<SiteKey, SiteId>,
     processes: HashMap<u32, ProcessState>,
     tally: Tally,
+    timeline: Timeline,
 }
 
 impl Live {
@@ -197,6 +171,12 @@ impl Live {
 
     /// Takes one event in. Stacks and modules are others' business.
     pub fn apply(&mut self, record: &Record<'_>) {
+        self.account(record);
+        let (bytes, count) = self.tally.outstanding();
+        self.timeline.note(record.head().time_ns, bytes, count);
+    }
+
+    fn account(&mut self, record: &Record<'_>) {
         let head = *record.head();
         let (pid, tid, now) = (head.pid, head.tid, head.time_ns);
         match record {
@@ -276,6 +256,8 @@ impl Live {
                 let totals = &mut self.tally.totals;
                 totals.add_freed(weight.bytes, weight.count);
             }
+            let (bytes, count) = self.tally.outstanding();
+            self.timeline.note_again(bytes, count);
         }
     }
 
@@ -316,52 +298,6 @@ impl Live {
     /// Mean bytes between samples; 0: everything was taken in.
     pub fn sample_bytes(&self) -> u64 {
         self.tally.sampling.mean()
-    }
-
-    /// What is outstanding at `now_ns` (on the events' clock), for each site
-    /// that has any, in no particular order.
-    /// Allocations from before `last_loss_ns` are doubtful; 0: none are.
-    pub fn snapshot(&self, now_ns: u64, last_loss_ns: u64, filter: &Filter) -> Vec<Outstanding> {
-        let lost_ago = now_ns.saturating_sub(last_loss_ns);
-        let mut sums: Vec<Outstanding> = self
-            .sites
-            .iter()
-            .map(|site| Outstanding {
-                site: *site,
-                bytes: 0,
-                count: 0,
-                doubtful_bytes: 0,
-                doubtful_count: 0,
-                oldest_ns: 0,
-                newest_ns: u64::MAX,
-            })
-            .collect();
-        let items = self
-            .processes
-            .values()
-            .flat_map(|process| process.items(now_ns, &self.tally.sampling));
-        for item in items {
-            let counts = (filter.min_size..=filter.max_size).contains(&item.size)
-                && item.age_ns >= filter.older_than_ns;
-            if counts {
-                let sum = &mut sums[item.site as usize];
-                add(&mut sum.bytes, item.weight.bytes);
-                add(&mut sum.count, item.weight.count);
-                if last_loss_ns > 0 && item.age_ns >= lost_ago {
-                    add(&mut sum.doubtful_bytes, item.weight.bytes);
-                    add(&mut sum.doubtful_count, item.weight.count);
-                }
-                sum.oldest_ns = sum.oldest_ns.max(item.age_ns);
-                sum.newest_ns = sum.newest_ns.min(item.age_ns);
-            }
-        }
-        sums.retain(|sum| sum.bytes > 0 || sum.count > 0);
-        for sum in &mut sums {
-            sum.count = whole(sum.count);
-            sum.doubtful_count = whole(sum.doubtful_count);
-            sum.site.allocated_count = whole(sum.site.allocated_count);
-        }
-        sums
     }
 }
 

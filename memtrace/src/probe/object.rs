@@ -160,6 +160,15 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// By which mechanism probes are placed, for people.
+    pub fn mechanism(&self) -> &'static str {
+        if self.multi.is_some() {
+            "uprobe-multi links"
+        } else {
+            "uprobes of perf events"
+        }
+    }
+
     /// Loads the object and the programs that the job needs. `log_level`: how
     /// much the kernel side says through aya-log, 0 nothing. `multi`: use uprobe-multi
     /// if the kernel lets us.

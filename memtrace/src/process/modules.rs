@@ -17,7 +17,7 @@ use crate::elf::image::{DefinedFunction, ElfError, Image};
 mod recorded;
 mod vdso;
 
-pub use recorded::{FileFacts, RecordedModule};
+pub use recorded::{Code, FileFacts, RecordedModule};
 
 /// Index of a [`Module`] in [`ModuleCache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +34,8 @@ pub struct Module {
     pub open_path: PathBuf,
     /// The linker's hash of its contents, in hexadecimal digits.
     pub build_id: Option<String>,
+    /// Where its code lies, if that could be read.
+    pub code: Option<Code>,
     /// What could be read of it.
     pub image: Result<Image, ElfError>,
     /// The traced functions that it defines.
@@ -272,6 +274,7 @@ impl ModuleCache {
             open_path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
             functions,
             build_id: image.as_ref().ok().and_then(Image::build_id_hex),
+            code: image.as_ref().ok().and_then(Code::of),
             image,
             file: Some(file),
         }));

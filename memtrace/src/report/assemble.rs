@@ -1,14 +1,17 @@
 //! Puts a report together: what is outstanding, whose stacks those are, and
 //! what the code there is called.
-use std::sync::Arc;
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use memtrace_common::Function;
 
 use serde::{Deserialize, Serialize};
 
-use super::heap::{Frame, HeapReport, Kind, Process, SCHEMA, Stack, Totals};
+use super::heap::{
+    self, AgeClass, Environment, Frame, HeapReport, Kind, Moment, Process, SCHEMA, SizeClass,
+    Stack, Totals,
+};
 use crate::{
-    live::{Filter, Live, Outstanding, is_mapping},
+    live::{self, Class, Filter, Live, Outstanding, Snapshot, is_mapping},
     process::{Module, modules::ModuleCache},
     stack::{Location, StackTable},
     symbol::{ModuleFile, Symbolizer, demangle},
@@ -36,6 +39,8 @@ pub struct Facts<'a> {
     pub complete: bool,
     /// What else a reader must know.
     pub notes: Vec<String>,
+    /// Where, when and how, as far as known.
+    pub environment: Option<Environment>,
 }
 
 /// Orders of stacks.
@@ -49,6 +54,16 @@ pub enum Order {
     Count,
 }
 
+impl Order {
+    /// Puts the stacks of a report in this order; equal ones keep their places.
+    pub fn sort(self, stacks: &mut [Stack]) {
+        match self {
+            Self::Bytes => stacks.sort_by_key(|stack| Reverse(stack.bytes)),
+            Self::Count => stacks.sort_by_key(|stack| Reverse(stack.count)),
+        }
+    }
+}
+
 /// What of it to show.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
@@ -58,24 +73,30 @@ pub struct Choice {
     pub order: Order,
     /// How many of them.
     pub top: usize,
+    /// Whether stacks whose allocations have all been freed are there, too.
+    pub ended: bool,
 }
 
 /// Assembles a heap report.
 pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> HeapReport {
-    let mut outstanding = facts
+    let Snapshot {
+        sites: mut outstanding,
+        ended,
+        ages,
+        sizes,
+    } = facts
         .live
         .snapshot(facts.now_ns, facts.last_loss_ns, &choice.filter);
+    if choice.ended {
+        outstanding.extend(ended);
+    }
     // The hash last, so that equal sites keep their places between reports.
     outstanding.sort_by_key(|site| {
         let (first, second) = match choice.order {
             Order::Bytes => (site.bytes, site.count),
             Order::Count => (site.count, site.bytes),
         };
-        (
-            std::cmp::Reverse(first),
-            std::cmp::Reverse(second),
-            site.site.key.stack,
-        )
+        (Reverse(first), Reverse(second), site.site.key.stack)
     });
     let sums = facts.live.totals();
     let sum = |of: fn(&Outstanding) -> u64| outstanding.iter().map(of).fold(0, u64::saturating_add);
@@ -105,7 +126,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         ));
     }
     let files = files(facts.modules);
-    let stacks = outstanding
+    let stacks: Vec<Stack> = outstanding
         .iter()
         .take(choice.top)
         .map(|site| stack(site, facts, &files, symbolizer))
@@ -124,7 +145,66 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         processes: facts.processes.clone(),
         totals,
         stacks_total: outstanding.len() as u64,
+        environment: facts.environment.clone(),
+        timeline: timeline(facts),
+        ages: ages.into_iter().map(AgeClass::from).collect(),
+        sizes: sizes.into_iter().map(SizeClass::from).collect(),
+        modules: modules(facts, &stacks),
         stacks,
+    }
+}
+
+fn timeline(facts: &Facts<'_>) -> Vec<Moment> {
+    let moment = |point: live::Moment| Moment {
+        time_ns: point.time_ns.saturating_sub(facts.started_ns),
+        bytes: point.bytes,
+        count: point.count,
+        peak_bytes: point.peak_bytes,
+    };
+    facts.live.timeline().map(moment).collect()
+}
+
+/// The programs, and the modules that frames of these stacks are in.
+fn modules(facts: &Facts<'_>, stacks: &[Stack]) -> Vec<heap::Module> {
+    let frames = stacks.iter().flat_map(|stack| &stack.frames);
+    let mut named: HashSet<&str> = frames.filter_map(|frame| frame.module.as_deref()).collect();
+    named.extend(facts.processes.iter().map(|process| &*process.exe));
+    let paths = facts
+        .modules
+        .iter()
+        .map(|module| (module, module.path.display().to_string()));
+    // The first of several files that were at the same path.
+    let paths = paths.filter(|(_, path)| named.remove(path.as_str()));
+    paths
+        .map(|(module, path)| heap::Module {
+            path,
+            build_id: module.build_id.clone(),
+            code_vaddr: module.code.map(|code| format!("{:#x}", code.vaddr)),
+            code_offset: module.code.map(|code| code.offset),
+            code_size: module.code.map(|code| code.size),
+        })
+        .collect()
+}
+
+impl From<Class> for AgeClass {
+    fn from(class: Class) -> Self {
+        Self {
+            min_ns: class.min,
+            max_ns: class.max,
+            bytes: class.bytes,
+            count: class.count,
+        }
+    }
+}
+
+impl From<Class> for SizeClass {
+    fn from(class: Class) -> Self {
+        Self {
+            min: class.min,
+            max: class.max,
+            bytes: class.bytes,
+            count: class.count,
+        }
     }
 }
 

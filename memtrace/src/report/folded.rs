@@ -1,6 +1,6 @@
 //! Folded stacks, for flame graph tools: `outermost;…;innermost bytes`, a line
 //! for each stack.
-use super::heap::{Frame, HeapReport, Stack};
+use super::heap::{Frame, HeapReport};
 use super::name;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -19,47 +19,54 @@ pub(super) struct Line<'a> {
 /// Writes outstanding bytes by stack. The root is the process where there are
 /// several.
 pub fn render(report: &HeapReport, out: &mut dyn Write) -> io::Result<()> {
-    let stacks = report.stacks.iter().filter(|stack| stack.bytes > 0);
-    write(stacks.map(|stack| line(report, stack)), out)
+    write(stacks(report), out)
 }
 
-/// Writes stacks. A function that was inlined ends in `_[i]`, as inferno's own
-/// collapsers write it. Stacks that differ only in what is not shown are one.
+/// Writes stacks, each once.
 pub(super) fn write<'a>(
     lines: impl Iterator<Item = Line<'a>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut folded = BTreeMap::<String, u64>::new();
-    for line in lines {
-        let bytes = folded.entry(line.text()).or_default();
-        *bytes = bytes.saturating_add(line.bytes);
-    }
-    for (stack, bytes) in folded {
+    for (stack, bytes) in sum(lines) {
         writeln!(out, "{stack} {bytes}")?;
     }
     Ok(())
 }
 
-fn line<'a>(report: &HeapReport, stack: &'a Stack) -> Line<'a> {
-    let mut roots = Vec::new();
-    if report.processes.len() > 1 {
-        let comm = report
-            .processes
-            .iter()
-            .find(|process| process.pid == stack.pid)
-            .map_or("?", |process| &process.comm);
-        roots.push(format!("{comm}-{}", stack.pid));
-    }
-    Line {
-        roots,
+/// Outstanding bytes by folded stack.
+pub(super) fn lines(report: &HeapReport) -> BTreeMap<String, u64> {
+    sum(stacks(report))
+}
+
+fn stacks(report: &HeapReport) -> impl Iterator<Item = Line<'_>> {
+    let several = report.processes.len() > 1;
+    let stacks = report.stacks.iter().filter(|stack| stack.bytes > 0);
+    stacks.map(move |stack| Line {
+        roots: several
+            .then(|| format!("{}-{}", report.comm(stack.pid), stack.pid))
+            .into_iter()
+            .collect(),
         truncated: stack.truncated,
         frames: &stack.frames,
         bytes: stack.bytes,
+    })
+}
+
+/// Stacks that differ only in what is not shown are one.
+fn sum<'a>(lines: impl Iterator<Item = Line<'a>>) -> BTreeMap<String, u64> {
+    let mut folded = BTreeMap::<String, u64>::new();
+    for line in lines {
+        let bytes = folded.entry(line.text()).or_default();
+        *bytes = bytes.saturating_add(line.bytes);
     }
+    folded
 }
 
 impl Line<'_> {
-    fn text(&self) -> String {
+    /// The stack, folded: its roots, then its frames from the outermost on. A
+    /// function that was inlined ends in `_[i]`, as inferno's own collapsers
+    /// write it.
+    pub(super) fn text(&self) -> String {
         let mut frames: Vec<String> = self.roots.iter().map(|root| safe(root)).collect();
         if self.truncated {
             frames.push("[truncated]".into());
@@ -81,7 +88,7 @@ fn frame(frame: &Frame) -> String {
 }
 
 /// Without what has a meaning in the format: `;` between frames, the line's
-/// end, a space and a number at the end.
+/// end, a space and a number at the end, `# ` of a comment at the beginning.
 fn safe(name: &str) -> String {
     let words: Vec<String> = name
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -95,5 +102,9 @@ fn safe(name: &str) -> String {
         " "
     };
     let text = words.join(gap);
-    if text.is_empty() { "?".into() } else { text }
+    match text.strip_prefix("# ") {
+        Some(rest) => format!("#_{rest}"),
+        None if text.is_empty() => "?".into(),
+        None => text,
+    }
 }

@@ -1,7 +1,7 @@
 //! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Format, folded, text};
+use super::{Document, Format, folded, html, pprof, svg, text};
 
 /// Names the document's version.
 pub const SCHEMA: &str = "memtrace.heap.v1";
@@ -18,6 +18,21 @@ impl Document for HeapReport {
             name: "folded",
             extension: "folded",
             render: |report, _, out| folded::render(report, out),
+        },
+        Format {
+            name: "svg",
+            extension: "svg",
+            render: |report, _, out| svg::render(report, out),
+        },
+        Format {
+            name: "html",
+            extension: "html",
+            render: |report, _, out| html::render(report, out),
+        },
+        Format {
+            name: "pprof",
+            extension: "pb.gz",
+            render: |report, _, out| pprof::render(report, out),
         },
     ];
 }
@@ -48,6 +63,101 @@ pub struct HeapReport {
     pub stacks_total: u64,
     /// Sorted as asked for, most first.
     pub stacks: Vec<Stack>,
+    /// Where, when and how this was traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// How much was outstanding when, by time; also of what no filter of this
+    /// report lets through. At most 256 moments.
+    #[serde(default)]
+    pub timeline: Vec<Moment>,
+    /// What is outstanding, by age.
+    #[serde(default)]
+    pub ages: Vec<AgeClass>,
+    /// What is outstanding, by size of the single block or mapping.
+    #[serde(default)]
+    pub sizes: Vec<SizeClass>,
+    /// The files that frames are in.
+    #[serde(default)]
+    pub modules: Vec<Module>,
+}
+
+/// Where, when and how was traced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of memtrace.
+    pub memtrace: String,
+    /// What the kernel calls itself.
+    pub kernel: String,
+    /// The processor, as Rust calls it.
+    pub architecture: String,
+    /// By which mechanism probes were placed; null where a capture does not say.
+    pub mechanism: Option<String>,
+    /// When tracing began, nanoseconds since 1970.
+    pub began_unix_ns: u64,
+}
+
+/// What was outstanding at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Since tracing began.
+    pub time_ns: u64,
+    /// Outstanding then.
+    pub bytes: u64,
+    /// Outstanding then.
+    pub count: u64,
+    /// The most since the moment before.
+    pub peak_bytes: u64,
+}
+
+/// Outstanding blocks and mappings of like age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgeClass {
+    /// Of this age at least.
+    pub min_ns: u64,
+    /// Of this age at most.
+    pub max_ns: u64,
+    /// Outstanding.
+    pub bytes: u64,
+    /// Outstanding.
+    pub count: u64,
+}
+
+/// Outstanding blocks and mappings of like size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeClass {
+    /// Of so many bytes at least.
+    pub min: u64,
+    /// Of so many bytes at most.
+    pub max: u64,
+    /// Outstanding.
+    pub bytes: u64,
+    /// Outstanding.
+    pub count: u64,
+}
+
+/// A file with code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// As frames name it.
+    pub path: String,
+    /// The linker's hash of its contents, in hexadecimal digits; null where it
+    /// has none.
+    pub build_id: Option<String>,
+    /// ELF virtual address of its code, `"0x…"`; null where that is not known.
+    pub code_vaddr: Option<String>,
+    /// File offset of its code.
+    pub code_offset: Option<u64>,
+    /// Bytes of its code.
+    pub code_size: Option<u64>,
+}
+
+impl HeapReport {
+    /// The name of a process of this report.
+    pub(super) fn comm(&self, pid: u32) -> &str {
+        let mut processes = self.processes.iter();
+        let process = processes.find(|process| process.pid == pid);
+        process.map_or("?", |process| &process.comm)
+    }
 }
 
 /// A traced process.

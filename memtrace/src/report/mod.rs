@@ -1,17 +1,23 @@
 //! Reports: one model for each document of the interface, and renderers over
 //! it. No I/O but the writer that is handed in, no clock.
 pub mod assemble;
+pub mod diff;
 pub mod findings;
 pub mod folded;
 mod frames;
 pub mod growth;
 pub mod heap;
 pub mod heapwalk;
+pub mod html;
 pub mod json;
 pub mod meminfo;
 mod name;
 pub mod oom;
+pub mod pprof;
 mod style;
+pub mod svg;
+#[cfg(test)]
+mod svg_tests;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -43,6 +49,42 @@ pub struct Format<D> {
     pub extension: &'static str,
     /// Writes the whole document.
     pub render: fn(&D, &Style, &mut dyn Write) -> io::Result<()>,
+}
+
+/// Formats of which a file or a stream holds one document; of the others, one
+/// may follow the other.
+const WHOLE: &[&str] = &["svg", "html", "pprof"];
+
+/// Formats that no terminal shows.
+const BINARY: &[&str] = &["pprof"];
+
+/// Formats in which people look at a part of the stacks at a time; of the others
+/// it is the whole that counts.
+const EXCERPTS: &[&str] = &["text", "json"];
+
+/// Formats that tell of what was ever allocated as well, stack by stack.
+const HISTORIES: &[&str] = &["pprof"];
+
+impl<D> Format<D> {
+    /// Whether stacks belong in it whose allocations have all been freed.
+    pub fn is_history(&self) -> bool {
+        HISTORIES.contains(&self.name)
+    }
+
+    /// Whether there can be one document only where this is written to.
+    pub fn is_whole(&self) -> bool {
+        WHOLE.contains(&self.name)
+    }
+
+    /// Whether it is nothing for a terminal.
+    pub fn is_binary(&self) -> bool {
+        BINARY.contains(&self.name)
+    }
+
+    /// Whether it shows the first few stacks where nothing else is asked for.
+    pub fn is_excerpt(&self) -> bool {
+        EXCERPTS.contains(&self.name)
+    }
 }
 
 impl<D: serde::Serialize> Format<D> {

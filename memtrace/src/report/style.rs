@@ -1,5 +1,7 @@
 //! How a report for people is to look.
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Ordering};
+
+use crate::unit::{ByteRate, Bytes};
 
 /// What the renderer of text may do. The default is right for a pipe: plain,
 /// nothing shortened, all that the report holds.
@@ -14,6 +16,8 @@ pub struct Style {
     pub top: usize,
     /// How many frames of a stack to show; 0: all.
     pub frames: usize,
+    /// Whether sizes are plain numbers of bytes, for other programs.
+    pub raw: bool,
 }
 
 impl Style {
@@ -24,6 +28,34 @@ impl Style {
             width: Some(width),
             frames: 12,
             ..Self::default()
+        }
+    }
+
+    /// A size: `3.52 MiB`, or raw `3690496 B`.
+    pub fn bytes(&self, bytes: u64) -> String {
+        if self.raw {
+            format!("{bytes} B")
+        } else {
+            Bytes(bytes).to_string()
+        }
+    }
+
+    /// A change of a size, with its sign.
+    pub fn change(&self, bytes: i64) -> String {
+        let sign = match bytes.cmp(&0) {
+            Ordering::Less => "-",
+            Ordering::Equal => "±",
+            Ordering::Greater => "+",
+        };
+        format!("{sign}{}", self.bytes(bytes.unsigned_abs()))
+    }
+
+    /// A rate: so many bytes in so many nanoseconds.
+    pub fn rate(&self, bytes: u64, over_ns: u64) -> String {
+        let rate = ByteRate { bytes, over_ns };
+        match rate.per_second().filter(|_| self.raw) {
+            Some(rate) => format!("{rate} B/s"),
+            None => rate.to_string(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::heap::{HeapReport, Kind, Process, Stack};
 use super::name::printable;
 use super::style::Paint;
 use super::words::{number, percent, wrapped};
-use crate::unit::{ByteRate, Bytes, Count, Elapsed};
+use crate::unit::{Count, Elapsed};
 use std::io::{self, Write};
 
 pub use super::style::Style;
@@ -83,7 +83,7 @@ impl Text<'_> {
         if report.sample_bytes > 0 {
             reasons.push(format!(
                 "sampled, one allocation for every {} on average, so all figures are estimates",
-                Bytes(report.sample_bytes)
+                self.style.bytes(report.sample_bytes)
             ));
         }
         if reasons.is_empty() && report.exact {
@@ -122,13 +122,11 @@ impl Text<'_> {
             duration_ns,
             ..
         } = self.report;
-        let rate = |bytes| ByteRate {
-            bytes,
-            over_ns: *duration_ns,
-        };
+        let style = self.style;
+        let rate = |bytes| style.rate(bytes, *duration_ns);
         let outstanding = format!(
             "Outstanding  {} in {}, growing by {}",
-            Bytes(totals.outstanding_bytes),
+            self.style.bytes(totals.outstanding_bytes),
             number(totals.outstanding_count, "block", "blocks"),
             rate(totals.outstanding_bytes),
         );
@@ -140,18 +138,18 @@ impl Text<'_> {
         if totals.outstanding_mapping_bytes > 0 {
             self.line(&format!(
                 "             of which {} mapped by mmap and mremap",
-                Bytes(totals.outstanding_mapping_bytes)
+                self.style.bytes(totals.outstanding_mapping_bytes)
             ))?;
         }
         self.line(&format!(
             "Allocated    {} in {}, {}",
-            Bytes(totals.allocated_bytes),
+            self.style.bytes(totals.allocated_bytes),
             number(totals.allocated_count, "block", "blocks"),
             rate(totals.allocated_bytes),
         ))?;
         self.line(&format!(
             "Freed        {} in {}",
-            Bytes(totals.freed_bytes),
+            self.style.bytes(totals.freed_bytes),
             number(totals.freed_count, "block", "blocks"),
         ))?;
         self.unmatched()
@@ -209,16 +207,13 @@ impl Text<'_> {
                 Count(stack.allocated_count)
             ),
         };
-        let growth = ByteRate {
-            bytes: stack.bytes,
-            over_ns: report.duration_ns,
-        };
+        let growth = self.style.rate(stack.bytes, report.duration_ns);
         let head = format!(
             "#{position:<3} {} ({}) in {} of {about}{}, +{growth}, {freed}",
-            Bytes(stack.bytes),
+            self.style.bytes(stack.bytes),
             percent(stack.bytes, report.totals.outstanding_bytes),
             number(stack.count, one, many),
-            Bytes(average),
+            self.style.bytes(average),
         );
         self.sentence(5, Some(Paint::Strong), &head)?;
         let whose = if report.processes.len() > 1 {
@@ -235,7 +230,7 @@ impl Text<'_> {
         if stack.doubtful_count > 0 {
             let text = format!(
                 "     {} of these in {} may have been freed: they are from before events were lost",
-                Bytes(stack.doubtful_bytes),
+                self.style.bytes(stack.doubtful_bytes),
                 number(stack.doubtful_count, "block", "blocks"),
             );
             self.sentence(5, Some(Paint::Alarm), &text)?;
@@ -290,7 +285,7 @@ impl Text<'_> {
         let text = format!(
             "Not shown: {} with {} ({}) in {}; --top {} shows all.",
             number(stacks, "stack", "stacks"),
-            Bytes(bytes),
+            self.style.bytes(bytes),
             percent(bytes, report.totals.outstanding_bytes),
             number(count, "block", "blocks"),
             report.stacks_total,
@@ -312,7 +307,7 @@ impl Text<'_> {
 }
 
 /// `redis-server (pid 12, /usr/bin/redis-server, has exited)`.
-fn described(process: &Process) -> String {
+pub(super) fn described(process: &Process) -> String {
     let exited = if process.exited { ", has exited" } else { "" };
     let exe = match process.exe.as_str() {
         "" => String::new(),

@@ -7,7 +7,10 @@ mod recording;
 mod start;
 mod traced;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 pub use error::SessionError;
 pub use growth::{GrowthOptions, GrowthSession};
@@ -28,7 +31,7 @@ use crate::{
         unwind::Tables,
     },
     report::assemble::Facts,
-    trace::{Losses, Process, Trace},
+    trace::{Losses, Origin, Process, Trace},
 };
 
 /// What to trace.
@@ -87,6 +90,20 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// Here and now.
+fn origin(mechanism: &str) -> Origin {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall_clock = now.map_or(0, |now| now.as_nanos());
+    Origin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel::release(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        mechanism: Some(mechanism.to_owned()),
+        wall_clock_ns: u64::try_from(wall_clock).unwrap_or(u64::MAX),
+        monotonic_ns: monotonic_ns(),
+    }
+}
+
 impl Session {
     /// Finds the processes, loads the kernel side and makes it ready. Nothing
     /// is probed yet.
@@ -114,6 +131,7 @@ impl Session {
             trace: Trace {
                 modules,
                 started_ns: monotonic_ns(),
+                origin: origin(programs.mechanism()),
                 ..Trace::new(options.admission.sample_bytes)
             },
             options,

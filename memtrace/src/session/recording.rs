@@ -2,7 +2,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{Session, monotonic_ns};
@@ -12,7 +11,6 @@ use crate::{
         format::{Kind, Module, Names, Process, Progress, Start},
     },
     event::Batch,
-    kernel,
     report::assemble,
     symbol::{Symbol, Symbolizer},
 };
@@ -36,17 +34,16 @@ impl Session {
     /// is. To be called before any event is taken in. `shown`: what the run's
     /// own report shows.
     pub fn record(&mut self, mut recorder: Recorder, shown: Shown) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let wall_clock = now.map_or(0, |now| now.as_nanos());
-        let monotonic_ns = monotonic_ns();
+        let origin = self.trace.origin.clone();
         let options = &self.options;
         let allocator = options.allocator.as_ref();
         let start = Start {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: kernel::release(),
-            architecture: std::env::consts::ARCH.to_owned(),
-            wall_clock_ns: u64::try_from(wall_clock).unwrap_or(u64::MAX),
-            monotonic_ns,
+            version: origin.version,
+            kernel: origin.kernel,
+            architecture: origin.architecture,
+            mechanism: origin.mechanism,
+            wall_clock_ns: origin.wall_clock_ns,
+            monotonic_ns: origin.monotonic_ns,
             started_ns: self.trace.started_ns,
             sample_bytes: options.admission.sample_bytes,
             mappings: options.mappings,
@@ -57,7 +54,7 @@ impl Session {
         self.recording = Some(Recording {
             recorder,
             modules: 0,
-            progress_ns: monotonic_ns,
+            progress_ns: monotonic_ns(),
         });
         for index in 0..self.traced.len() {
             self.record_process(index);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     live::Live,
     process::{Modules, modules::ModuleCache},
-    report::assemble::Facts,
+    report::{assemble::Facts, heap::Environment},
     sampling::Sampling,
     stack::StackTable,
 };
@@ -26,6 +26,8 @@ pub struct Trace {
     pub modules: ModuleCache,
     /// When the last probe was in place, on the events' clock.
     pub started_ns: u64,
+    /// Where and how it is traced.
+    pub origin: Origin,
     /// When the run ended: what happened later is not taken in.
     pub ended_ns: Option<u64>,
     /// The latest event's time.
@@ -34,6 +36,36 @@ pub struct Trace {
     pub received: u64,
     /// Of these, what could not be decoded.
     pub undecodable: u64,
+}
+
+/// Where and how a run is traced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// memtrace's version.
+    pub version: String,
+    /// What the kernel calls itself.
+    pub kernel: String,
+    /// The processor, as Rust calls it.
+    pub architecture: String,
+    /// By which mechanism probes are placed.
+    pub mechanism: Option<String>,
+    /// Some moment, nanoseconds since 1970.
+    pub wall_clock_ns: u64,
+    /// The same moment on the events' clock.
+    pub monotonic_ns: u64,
+}
+
+impl Origin {
+    fn describe(&self, started_ns: u64) -> Environment {
+        let began = self.wall_clock_ns.saturating_add(started_ns);
+        Environment {
+            memtrace: self.version.clone(),
+            kernel: self.kernel.clone(),
+            architecture: self.architecture.clone(),
+            mechanism: self.mechanism.clone(),
+            began_unix_ns: began.saturating_sub(self.monotonic_ns),
+        }
+    }
 }
 
 /// What others have to look at after a record.
@@ -132,6 +164,7 @@ impl Trace {
             last_loss_ns: if losses.lost == 0 { 0 } else { losses.last_ns },
             complete,
             notes,
+            environment: Some(self.origin.describe(self.started_ns)),
         }
     }
 }

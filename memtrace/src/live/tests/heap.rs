@@ -144,7 +144,7 @@ fn ages_and_filters() {
         alloc_at(0x30, 100, 1, 5 * second),
     ]);
     let now = 7 * second;
-    let [site] = live.snapshot(now, 0, &Filter::default())[..] else {
+    let [site] = live.snapshot(now, 0, &Filter::default()).sites[..] else {
         panic!("one site")
     };
     // Blocks remember their birth to about a millisecond.
@@ -154,7 +154,7 @@ fn ages_and_filters() {
         older_than_ns: 3 * second,
         ..Filter::default()
     };
-    let [site] = live.snapshot(now, 0, &filter)[..] else {
+    let [site] = live.snapshot(now, 0, &filter).sites[..] else {
         panic!("one site")
     };
     assert_eq!((site.bytes, site.count), (1010, 2));
@@ -163,7 +163,7 @@ fn ages_and_filters() {
         max_size: 100,
         ..Filter::default()
     };
-    let [site] = live.snapshot(now, 0, &filter)[..] else {
+    let [site] = live.snapshot(now, 0, &filter).sites[..] else {
         panic!("one site")
     };
     assert_eq!((site.bytes, site.count), (100, 1));
@@ -171,14 +171,17 @@ fn ages_and_filters() {
         min_size: 1 << 30,
         ..Filter::default()
     };
-    assert!(live.snapshot(now, 0, &none).is_empty());
+    assert!(live.snapshot(now, 0, &none).sites.is_empty());
 }
 
 #[test]
 fn ages_are_right_on_machines_that_run_for_years() {
     let year = 365 * 86_400 * 1_000_000_000;
     let live = live(&[alloc_at(0x10, 1, 1, year)]);
-    let [site] = live.snapshot(year + 5_000_000_000, 0, &Filter::default())[..] else {
+    let [site] = live
+        .snapshot(year + 5_000_000_000, 0, &Filter::default())
+        .sites[..]
+    else {
         panic!("one")
     };
     assert!(site.oldest_ns.abs_diff(5_000_000_000) < 3_000_000);

@@ -84,7 +84,7 @@ fn live(records: &[Record<'static>]) -> Live {
 }
 
 fn all(live: &Live) -> Vec<Outstanding> {
-    let mut all = live.snapshot(0, 0, &Filter::default());
+    let mut all = live.snapshot(0, 0, &Filter::default()).sites;
     all.sort_by_key(|site| site.site.key.stack);
     all
 }

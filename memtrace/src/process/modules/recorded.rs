@@ -23,6 +23,28 @@ pub struct FileFacts {
     pub modified: i64,
 }
 
+/// Where the first segment of code lies: what else looks code up in a file
+/// wants to know how addresses and offsets go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// ELF virtual address of its first byte.
+    pub vaddr: u64,
+    /// File offset of its first byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Code {
+    pub(super) fn of(image: &Image) -> Option<Self> {
+        image.executable_segments().next().map(|segment| Self {
+            vaddr: segment.vaddr,
+            offset: segment.offset,
+            size: segment.file_size,
+        })
+    }
+}
+
 /// A module as a capture describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedModule {
@@ -32,6 +54,9 @@ pub struct RecordedModule {
     pub build_id: Option<String>,
     /// The file.
     pub file: Option<FileFacts>,
+    /// Where its code lies; absent before format 1.1.
+    #[serde(default)]
+    pub code: Option<Code>,
     /// Whether it is an allocator and nothing else.
     pub is_allocator: bool,
     /// The traced functions that it defines: number, address and size.
@@ -56,6 +81,7 @@ impl Module {
             path: self.path.to_string_lossy().into_owned(),
             build_id: self.build_id.clone(),
             file: metadata.as_ref().map(FileFacts::of),
+            code: self.code,
             is_allocator: self.is_allocator,
             functions: functions
                 .map(|defined| (defined.id, defined.vaddr, defined.size))
@@ -102,6 +128,7 @@ impl ModuleCache {
             path: PathBuf::from(&record.path),
             open_path: PathBuf::from(&record.path),
             build_id: record.build_id.clone(),
+            code: record.code,
             image: Err(ElfError::Read(io::ErrorKind::NotFound.into())),
             functions,
             is_allocator: record.is_allocator,

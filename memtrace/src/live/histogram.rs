@@ -1,0 +1,149 @@
+//! Outstanding allocations by size and by age: in classes, whose number is
+//! fixed.
+use super::{Item, add, whole};
+
+/// One class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// The smallest size, or the least age in nanoseconds, in it.
+    pub min: u64,
+    /// The largest.
+    pub max: u64,
+    /// Outstanding bytes.
+    pub bytes: u64,
+    /// Outstanding blocks and mappings.
+    pub count: u64,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Where a class of ages ends and the next begins.
+const AGES: [u64; 10] = [
+    SECOND / 100,
+    SECOND / 10,
+    SECOND,
+    10 * SECOND,
+    60 * SECOND,
+    600 * SECOND,
+    3_600 * SECOND,
+    6 * 3_600 * SECOND,
+    24 * 3_600 * SECOND,
+    7 * 24 * 3_600 * SECOND,
+];
+
+/// Size classes: none, and one for each power of two.
+const SIZES: usize = u64::BITS as usize + 1;
+
+/// Bytes and, in units of `ONE`, counts.
+type Sum = (u64, u64);
+
+/// Both histograms in the making.
+#[derive(Debug)]
+pub(super) struct Histograms {
+    ages: [Sum; AGES.len() + 1],
+    sizes: [Sum; SIZES],
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Self {
+            ages: Default::default(),
+            sizes: [(0, 0); SIZES],
+        }
+    }
+}
+
+impl Histograms {
+    pub(super) fn add(&mut self, item: &Item) {
+        let age = AGES.partition_point(|limit| *limit <= item.age_ns);
+        let size = item.size.checked_ilog2().map_or(0, |log| log as usize + 1);
+        for sum in [&mut self.ages[age], &mut self.sizes[size]] {
+            add(&mut sum.0, item.weight.bytes);
+            add(&mut sum.1, item.weight.count);
+        }
+    }
+
+    /// From the first class to the last that anything is in.
+    pub(super) fn ages(&self) -> Vec<Class> {
+        classes(&self.ages, |index| {
+            let min = index.checked_sub(1).map_or(0, |before| AGES[before]);
+            (min, AGES.get(index).map_or(u64::MAX, |limit| limit - 1))
+        })
+    }
+
+    /// From the first class to the last that anything is in.
+    pub(super) fn sizes(&self) -> Vec<Class> {
+        classes(&self.sizes, |index| match index.checked_sub(1) {
+            None => (0, 0),
+            Some(log) => (1 << log, (1 << log) - 1 + (1 << log)),
+        })
+    }
+}
+
+fn classes(sums: &[Sum], bounds: impl Fn(usize) -> (u64, u64)) -> Vec<Class> {
+    let used = |sum: &Sum| *sum != (0, 0);
+    let (Some(first), Some(last)) = (sums.iter().position(used), sums.iter().rposition(used))
+    else {
+        return Vec::new();
+    };
+    let class = |index: usize| {
+        let (min, max) = bounds(index);
+        let (bytes, count) = sums[index];
+        Class {
+            min,
+            max,
+            bytes,
+            count: whole(count),
+        }
+    };
+    (first..=last).map(class).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sampling::{ONE, Weight};
+
+    fn item(size: u64, age_ns: u64) -> Item {
+        let weight = Weight {
+            bytes: size,
+            count: ONE,
+        };
+        Item {
+            site: 0,
+            size,
+            weight,
+            age_ns,
+        }
+    }
+
+    #[test]
+    fn every_size_and_age_has_its_class() {
+        for value in [0, 1, 2, 3, 4, 255, 256, 1 << 63, u64::MAX] {
+            let mut histograms = Histograms::default();
+            histograms.add(&item(value, value));
+            for classes in [histograms.sizes(), histograms.ages()] {
+                let [class] = classes[..] else {
+                    panic!("{value}: {classes:?}")
+                };
+                assert!((class.min..=class.max).contains(&value), "{class:?}");
+                assert_eq!((class.bytes, class.count), (value, 1));
+            }
+        }
+    }
+
+    #[test]
+    fn classes_are_contiguous() {
+        let mut histograms = Histograms::default();
+        assert_eq!((histograms.ages(), histograms.sizes()), (vec![], vec![]));
+        histograms.add(&item(16, SECOND / 2));
+        histograms.add(&item(100, 100 * SECOND));
+        histograms.add(&item(100, 100 * SECOND));
+        for classes in [histograms.sizes(), histograms.ages()] {
+            assert_eq!(classes.len(), 4 - usize::from(classes[0].min == 16));
+            assert!(classes.windows(2).all(|two| two[0].max + 1 == two[1].min));
+            let counts: Vec<u64> = classes.iter().map(|class| class.count).collect();
+            assert_eq!((counts[0], counts.last()), (1, Some(&2)));
+        }
+    }
+}
