@@ -32,6 +32,7 @@ use crate::unit::{parse_duration, parse_size};
         sudo memtrace -f json -o leak.json -- ./program argument\n\n\
         Exit status: 0 done, 1 the job could not be done, 2 wrong usage; with a command, that command's."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "a switch is one")]
 pub struct Args {
     /// Another job than to trace.
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 use aya::maps::{Array, MapData, PerCpuArray};
 use memtrace_common::{Counter, Function};
 
-use super::object::{LoadError, Programs};
+use super::{LoadError, Programs};
 
 /// Reads the kernel side's counters.
 pub struct Counters {

@@ -12,8 +12,8 @@ use aya::{
 use memtrace_common::growth::{GrowthKey, GrowthSum};
 
 use super::{
-    Attachment, Plan,
-    object::{LoadError, Programs, refused},
+    Attachment, LoadError, Plan, Programs,
+    load_error::refused,
     plan::{Planner, Wanted, is_bootstrap_linker, linker_breakpoint},
     pod::Wire,
 };

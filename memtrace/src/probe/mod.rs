@@ -4,6 +4,7 @@ pub mod attach;
 pub mod counters;
 pub mod growth;
 mod job;
+mod load_error;
 mod multi;
 pub mod object;
 pub mod oom;
@@ -14,6 +15,7 @@ pub mod unwind;
 
 pub use attach::{AttachError, Attached};
 pub use job::Job;
-pub use object::{LoadError, Programs};
+pub use load_error::LoadError;
+pub use object::Programs;
 pub use oom::OomProbes;
 pub use plan::{Attachment, Plan, Wanted};

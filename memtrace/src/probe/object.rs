@@ -1,10 +1,9 @@
-//! The eBPF object: loading it, sizing its maps, and finding out why a kernel
-//! refuses it.
+//! The eBPF object: loading it, and sizing its maps.
 #![expect(unsafe_code, reason = "aya cannot know that a program's kind is right")]
 use std::{io, path::Path};
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, Pod,
+    Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProbeKind, Program, ProgramError, UProbe},
 };
@@ -12,12 +11,13 @@ use memtrace_common::{
     cookie::ProcessAddress,
     unwind::{HiddenReturns, Method},
 };
-use thiserror::Error;
 
 use crate::{kernel::layout::hidden_returns, sampling};
 
 use super::{
+    LoadError,
     job::{Job, MAPS},
+    load_error::{refused, why_not_loaded},
     multi::MultiPrograms,
     plan::RETURN_PROGRAM,
     pod::Wire,
@@ -92,58 +92,6 @@ impl Default for Admission {
     }
 }
 
-/// Why the object could not be loaded.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// The kernel wants more privileges.
-    #[error(
-        "the kernel refuses eBPF to this user ({source}): run as root (sudo), or grant the program CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH (`sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep memtrace`; before Linux 5.8: CAP_SYS_ADMIN)"
-    )]
-    NotPermitted {
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// No `bpf` system call, or no ring buffers.
-    #[error(
-        "this kernel has no {what} ({source}): memtrace needs Linux 5.8 or newer, built with CONFIG_BPF_SYSCALL, CONFIG_UPROBE_EVENTS and CONFIG_BPF_EVENTS"
-    )]
-    NoSupport {
-        /// What is missing.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The verifier refused a program.
-    #[error(
-        "the kernel's verifier refuses the program {program}: {reason}; this is a bug in memtrace, please report it with the output of `uname -r` and of -vv"
-    )]
-    Refused {
-        /// Which.
-        program: String,
-        /// The end of the verifier's log.
-        reason: String,
-    },
-    /// Anything else.
-    #[error("failed to load the eBPF object: {0}")]
-    Object(#[from] EbpfError),
-    /// A map is not there or not of its type: the object is not this build's.
-    #[error("failed to open the eBPF map {name}: {source}")]
-    Map {
-        /// Which.
-        name: &'static str,
-        /// What aya says.
-        source: MapError,
-    },
-    /// A program could not be attached to its tracepoint.
-    #[error("failed to attach {program}: {source}")]
-    Tracepoint {
-        /// Which.
-        program: String,
-        /// What aya says.
-        source: ProgramError,
-    },
-}
-
 /// Cookies by address, where probes cannot have them.
 pub(super) type CookieTable = HashMap<MapData, Wire<ProcessAddress>, u64>;
 
@@ -187,22 +135,26 @@ impl Programs {
         for (whose, map, entries) in MAPS {
             loader.map_max_entries(map, if *whose == job { *entries } else { 1 });
         }
-        let ebpf = loader
+        let hidden = Wire(unwinding.hidden);
+        let (method, remember) = (unwinding.method as u8, u8::from(unwinding.remember));
+        let cookies = u8::from(has_cookies);
+        loader
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("SHED_BYTES", &shed_bytes, true)
-            .override_global("HAS_COOKIES", &u8::from(has_cookies), true)
+            .override_global("HAS_COOKIES", &cookies, true)
             .override_global("MIN_SIZE", &admission.min_size, true)
             .override_global("MAX_SIZE", &admission.max_size, true)
             .override_global("SAMPLE_BYTES", &admission.sample_bytes, true)
-            .override_global("UNWIND", &(unwinding.method as u8), true)
-            .override_global("REMEMBER", &u8::from(unwinding.remember), true)
-            .override_global("HIDDEN_RETURNS", &Wire(unwinding.hidden), true)
-            .override_global(aya_log::LEVEL, &log_level, false)
-            .load(OBJECT)
-            .map_err(why_not_loaded)?;
-        let multi = if multi {
+            .override_global("UNWIND", &method, true)
+            .override_global("REMEMBER", &remember, true)
+            .override_global("HIDDEN_RETURNS", &hidden, true)
+            .override_global(aya_log::LEVEL, &log_level, false);
+        let mut load = || loader.load(OBJECT).map_err(why_not_loaded);
+        let mut ebpf = load()?;
+        let tried = multi;
+        let multi = if tried {
             MultiPrograms::load(OBJECT, &ebpf, |name| job.needs(name))
         } else {
             Err(io::ErrorKind::Unsupported.into())
@@ -211,6 +163,10 @@ impl Programs {
             log::debug!(
                 "no uprobe-multi ({reason}): using perf events, which take longer to detach"
             );
+            if tried {
+                // A program array is for the kind of program that used it first.
+                ebpf = load()?;
+            }
         }
         let mut programs = Self {
             ebpf,
@@ -344,75 +300,5 @@ impl Programs {
     /// The aya-log reader of the kernel side's diagnostics.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
-    }
-}
-
-pub(super) fn why_not_loaded(error: EbpfError) -> LoadError {
-    let explained = match &error {
-        EbpfError::MapError(MapError::CreateError { name, io_error }) => explain(
-            io_error,
-            if name == "EVENTS" {
-                "BPF ring buffer"
-            } else {
-                "BPF map of the needed kind"
-            },
-        ),
-        _ => None,
-    };
-    explained.unwrap_or(LoadError::Object(error))
-}
-
-/// What an error of the `bpf` system call says about the kernel.
-fn explain(source: &io::Error, what: &'static str) -> Option<LoadError> {
-    let again = io::Error::from_raw_os_error(source.raw_os_error()?);
-    match source.raw_os_error()? {
-        nix::libc::EPERM | nix::libc::EACCES => Some(LoadError::NotPermitted { source: again }),
-        nix::libc::ENOSYS => Some(LoadError::NoSupport {
-            what: "bpf system call",
-            source: again,
-        }),
-        nix::libc::EINVAL => Some(LoadError::NoSupport {
-            what,
-            source: again,
-        }),
-        _ => None,
-    }
-}
-
-pub(super) fn refused(name: &str, error: ProgramError) -> LoadError {
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
-        return LoadError::Refused {
-            program: name.to_owned(),
-            reason: error.to_string(),
-        };
-    };
-    if let Some(nix::libc::EPERM | nix::libc::ENOSYS) = io_error.raw_os_error()
-        && let Some(explained) = explain(&io_error, "bpf system call")
-    {
-        return explained;
-    }
-    let log = verifier_log.to_string();
-    log::debug!("verifier log of {name}:\n{log}");
-    // The last line but the statistics says what is wrong.
-    let reason = log
-        .lines()
-        .rev()
-        .find(|line| {
-            !line.is_empty()
-                && !line.starts_with("processed ")
-                && !line.starts_with("verification time")
-                && !line.starts_with("stack depth")
-        })
-        .map_or_else(
-            || io_error.to_string(),
-            |line| format!("{io_error}: {line}"),
-        );
-    LoadError::Refused {
-        program: name.to_owned(),
-        reason,
     }
 }

@@ -7,10 +7,7 @@ use aya::{
 };
 use memtrace_common::{Counter, oom::OomLayout};
 
-use super::{
-    object::{LoadError, OBJECT, why_not_loaded},
-    pod::Wire,
-};
+use super::{LoadError, load_error::why_not_loaded, object::OBJECT, pod::Wire};
 use crate::kernel::oom::{HOOKS, Hook, Mechanism};
 
 /// Bytes of the ring buffer: 4,000 kills that nobody has read yet.

@@ -9,10 +9,7 @@ use memtrace_common::unwind::{
     Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
-use super::{
-    object::{LoadError, Programs},
-    pod::Wire,
-};
+use super::{LoadError, Programs, pod::Wire};
 use crate::{
     elf::{UnwindTable, frame_pointer::keeps_frame_pointers},
     process::{Module, ModuleId, Modules, modules::MappedModule},

@@ -28,6 +28,10 @@ pub(super) struct Stat {
 
 /// One line of `maps` (`proc_pid_maps`(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the four permissions of a mapping"
+)]
 pub struct Map {
     /// First address.
     pub start: u64,
