@@ -79,11 +79,6 @@ pub(crate) const FEATURES: &[Feature] = &[
         test: "return_addresses_that_another_tracer_hides",
     },
     Feature {
-        title: "stacks are true",
-        executable: "truth",
-        test: "frames_of_every_kind",
-    },
-    Feature {
         title: "`growth`: break",
         executable: "growth",
         test: "program_break",
