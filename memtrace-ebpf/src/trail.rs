@@ -126,8 +126,8 @@ pub const FURTHER: u64 = 1;
 /// The walk is complete.
 pub const COMPLETE: u64 = 2;
 
-/// Goes on along the last walk, from the frame that this one has reached,
-/// which [`is_known`]. Takes in all frames behind it that are still there.
+/// Goes on along the last walk, from the frame that this one has reached, if it
+/// [`is_known`]. Takes in all frames behind it that are still there.
 ///
 /// Of global linkage: the verifier checks it once, and not for each frame.
 #[inline(never)]
@@ -136,6 +136,9 @@ pub extern "C" fn trail_follow() -> u64 {
     let Some(thread) = thread::find() else {
         return NOWHERE;
     };
+    if !is_known(thread) {
+        return NOWHERE;
+    }
     let Registers { sp: base, fp, .. } = unwind::current(thread);
     let begun = thread.depth;
     // What changes on the way is kept in memory, where all values look the same
@@ -199,7 +202,11 @@ pub extern "C" fn trail_follow() -> u64 {
 /// frame's stack pointer and `fp` its frame pointer.
 #[inline(always)]
 fn frame_pointer(thread: &mut Thread, from: u64, base: u64, fp: u64) -> Option<u64> {
-    if from < base { Some(fp) } else { word(thread, from) }
+    if from < base {
+        Some(fp)
+    } else {
+        word(thread, from)
+    }
 }
 
 /// Keeps the walk that has just ended, if it was `whole`.
