@@ -11,7 +11,9 @@ use memtrace_common::{
     Cookie, Counter, event::StackRecord, limit::STACK_WINDOW, unwind::ProcessMappings,
 };
 
-use crate::{cache::Path, count::count, hidden::may_be_trampoline, maps, trail::Trail, unwind::Registers};
+use crate::{
+    cache::Path, count::count, hidden::may_be_trampoline, maps, trail::Trail, unwind::Registers,
+};
 
 /// What a call in flight was asked for.
 #[derive(Clone, Copy)]

@@ -28,6 +28,17 @@ pub struct Frame {
     from: u64,
 }
 
+impl Frame {
+    /// Whether its frame pointer was read by a step between the frame whose stack
+    /// pointer is `base` and this one: those read between both. What was read
+    /// further in lies below, or on another stack.
+    #[inline(always)]
+    fn was_loaded_since(&self, base: u64) -> bool {
+        let slot = self.from & !FLAGS;
+        slot >= base && slot < self.sp
+    }
+}
+
 /// The step outwards asks for the frame pointer.
 const ASKS_FP: u64 = 1;
 /// The step outwards rests on more than a return address below the caller's
@@ -146,15 +157,14 @@ pub extern "C" fn trail_follow() -> u64 {
     for _ in 0..MAX_FRAMES {
         // Frames behind this one.
         let left = thread.trail.near.wrapping_sub(1);
-        let from = frame.from & !FLAGS;
-        if from < base {
+        if !frame.was_loaded_since(base) {
             // It has the frame pointer of the first one, whose origin is new.
             thread.trail.shared = left;
         }
         if frame.from & OTHER != 0 {
             break;
         }
-        if frame.from & ASKS_FP != 0 && frame_pointer(thread, from, base, fp) != Some(frame.fp) {
+        if frame.from & ASKS_FP != 0 && frame_pointer(thread, &frame, base, fp) != Some(frame.fp) {
             break;
         }
         if left == 0 {
@@ -166,7 +176,7 @@ pub extern "C" fn trail_follow() -> u64 {
             break;
         }
         let mut copy = caller;
-        if caller.from & !FLAGS < base {
+        if !caller.was_loaded_since(base) {
             copy.from = thread.fp_slot | caller.from & FLAGS;
         }
         thread.trail.fresh[place(depth)] = copy;
@@ -180,10 +190,9 @@ pub extern "C" fn trail_follow() -> u64 {
     if thread.depth == begun {
         return NOWHERE;
     }
-    let from = frame.from & !FLAGS;
-    let now = frame_pointer(thread, from, base, fp).unwrap_or(0);
-    if from >= base {
-        thread.fp_slot = from;
+    let now = frame_pointer(thread, &frame, base, fp).unwrap_or(0);
+    if frame.was_loaded_since(base) {
+        thread.fp_slot = frame.from & !FLAGS;
     }
     // The step from there may ask for it.
     thread.trail.fresh[place(thread.depth.wrapping_sub(1) as usize)].fp = now;
@@ -195,11 +204,15 @@ pub extern "C" fn trail_follow() -> u64 {
     FURTHER
 }
 
-/// The frame pointer that was read `from` there, where `base` is the first
-/// frame's stack pointer and `fp` its frame pointer.
+/// The frame pointer of `frame` now, where `base` is the first frame's stack
+/// pointer and `fp` its frame pointer.
 #[inline(always)]
-fn frame_pointer(thread: &mut Thread, from: u64, base: u64, fp: u64) -> Option<u64> {
-    if from < base { Some(fp) } else { word(thread, from) }
+fn frame_pointer(thread: &mut Thread, frame: &Frame, base: u64, fp: u64) -> Option<u64> {
+    if frame.was_loaded_since(base) {
+        word(thread, frame.from & !FLAGS)
+    } else {
+        Some(fp)
+    }
 }
 
 /// Keeps the walk that has just ended, if it was `whole`.
