@@ -84,7 +84,8 @@ pub struct Thread {
     pub unreadable: u64,
     /// The frame that a walk has reached.
     pub frame: Registers,
-    /// Where the frame's frame pointer was read; 0: it is in its register.
+    /// Where the frame's frame pointer was read; 0: it is in its register; or
+    /// [`crate::trail::ELSEWHERE`].
     pub fp_slot: u64,
     /// Of the process; see [`crate::unwind::mappings`].
     pub mappings: ProcessMappings,

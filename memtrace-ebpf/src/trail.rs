@@ -24,9 +24,13 @@ pub struct Frame {
     sp: u64,
     fp: u64,
     /// Where its frame pointer was read (0: it was in the register from the
-    /// start), with [`ASKS_FP`] and [`OTHER`].
+    /// start; [`ELSEWHERE`]), with [`ASKS_FP`] and [`OTHER`].
     from: u64,
 }
+
+/// In [`Frame::from`]: where a signal put it. That lies on another part of the
+/// stack, or on another stack, and so tells nothing once the signal is over.
+pub const ELSEWHERE: u64 = 8;
 
 impl Frame {
     /// Whether its frame pointer was read by a step between the frame whose stack
@@ -60,7 +64,8 @@ pub struct Trail {
     frames: [Frame; MAX_FRAMES],
     /// Frames of the walk that goes on, from the innermost.
     fresh: [Frame; MAX_FRAMES],
-    /// Number of frames of the last walk that this one ends with, unchanged.
+    /// Number of frames of the last walk that this one ends with, unchanged; 0 as
+    /// long as it has not come to their end.
     shared: u32,
     /// Number of frames that were followed.
     followed: u32,
@@ -187,6 +192,9 @@ pub extern "C" fn trail_follow() -> u64 {
         thread.trail.near = left;
         frame = caller;
     }
+    // What is outside may be another stack: if the walk does not come to the last
+    // one again, none of that one's frames may be kept.
+    thread.trail.shared = 0;
     if thread.depth == begun {
         return NOWHERE;
     }

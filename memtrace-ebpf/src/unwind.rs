@@ -147,7 +147,7 @@ pub fn step(thread: &mut Thread) -> Step {
         match word(thread, fp_at) {
             Some(value) => {
                 caller_fp = value;
-                thread.fp_slot = fp_at;
+                thread.fp_slot = if signal { trail::ELSEWHERE } else { fp_at };
             }
             None => return Step::Unreadable,
         }

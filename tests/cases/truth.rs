@@ -63,6 +63,17 @@ fn stops_at_every_instruction() -> Result<()> {
     Ok(())
 }
 
+/// Signal stacks above and within the stack that is struck: only the inner part of the last walk is still there.
+#[test]
+fn signal_stacks_above() -> Result<()> {
+    let _turn = turn();
+    need_root!("signal_stacks_above");
+    for name in ["truth_above_fp", "truth_above_O2"] {
+        built(name, 9_000)?;
+    }
+    Ok(())
+}
+
 /// What libgcc's unwinder cannot tell, the source does.
 fn told_by_source(name: &str) -> Result<()> {
     let mut target = Target::start(name, &[""; 0])?;
