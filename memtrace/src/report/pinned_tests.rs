@@ -60,7 +60,7 @@ fn what_pins_a_heap_and_who_allocated_it() {
         "\
 The heap of leak (pid 4711) cannot shrink below 19 MiB: pinned by a block of 1.97 KiB at 0x5500_1000
   4 MiB in use, 15 MiB free; without that block 9 MiB could return to the system
-  allocated 3 s ago by mmap:
+  allocated 3.0 s ago by mmap:
       main  /src/leak.cpp:31
       … the stack was cut here: who called further out is not known
   a hole of 6 MiB below the block of 64 B at 0x5500_0100
