@@ -196,11 +196,7 @@ fn as_shell(status: WaitStatus) -> anyhow::Result<i32> {
 }
 
 /// Waits for the command's end and returns its status as a shell would.
-async fn wait_for(
-    child: Pid,
-    follower: Follower,
-    signals: &mut Signals,
-) -> anyhow::Result<i32> {
+async fn wait_for(child: Pid, follower: Follower, signals: &mut Signals) -> anyhow::Result<i32> {
     let mut waiting = tokio::task::spawn_blocking(move || match (waitpid(child, None), follower) {
         // The thread that follows has waited for it.
         (Err(Errno::ECHILD), follower) => follower.exit_status(child).ok_or(Errno::ECHILD),
