@@ -9,6 +9,7 @@
 mod admit;
 mod cache;
 mod config;
+mod copy;
 mod count;
 mod growth;
 mod heap;

@@ -18,7 +18,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    cache, config,
+    cache, config, copy,
     count::count,
     hidden, maps,
     ring::{self, head, wake_up},
@@ -100,6 +100,7 @@ pub fn capture(thread: &mut Thread) -> u64 {
     }
     trail::begin(thread, process);
     thread.guessed = 0;
+    thread.lost_depth = 0;
     thread.fp_slot = 0;
     thread.depth = 0;
     thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
@@ -121,6 +122,17 @@ pub fn capture(thread: &mut Thread) -> u64 {
     let (hash, depth) = thread.known;
     let flags = if whole { 0 } else { StackFlags::TRUNCATED };
     begin_record(thread, hash, depth as u32, flags);
+    let copied = if copy::is_wanted(thread, process) {
+        copy::stack_copy()
+    } else {
+        0
+    };
+    if copied != 0 {
+        thread.stack.start.hash = copied;
+        thread.stack.start.head.flags = StackFlags::TRUNCATED | StackFlags::COPIED;
+        send_if_new(thread);
+        return copied;
+    }
     const NEXT: u64 = Step::Next as u64;
     const UNREADABLE: u64 = Step::Unreadable as u64;
     const NO_RULE: u64 = Step::NoRule as u64;

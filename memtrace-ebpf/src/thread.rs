@@ -8,7 +8,10 @@
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Cookie, Counter, event::StackRecord, limit::STACK_WINDOW, unwind::ProcessMappings,
+    Cookie, Counter,
+    event::{StackCopyHead, StackRecord},
+    limit::STACK_WINDOW,
+    unwind::ProcessMappings,
 };
 
 use crate::{
@@ -102,6 +105,13 @@ pub struct Thread {
     pub mapped: u32,
     /// Whether any frame was not: 0 or 1.
     pub guessed: u32,
+    /// The first frame that was not.
+    pub lost: Registers,
+    /// How many frames there were with it; 0: all were in mapped code.
+    pub lost_depth: u32,
+    /// Copies of stacks that were sent under the list of mappings `copies_of`.
+    pub copies: u32,
+    pub copies_of: u64,
     /// What the walk has read.
     pub path: Path,
     /// The last walk.
@@ -110,6 +120,8 @@ pub struct Thread {
     pub window_start: u64,
     /// Valid bytes of `window`.
     pub window_length: u64,
+    /// What `window` is sent behind; see [`crate::copy`].
+    pub copy: StackCopyHead,
     /// A copy of part of the user stack.
     pub window: [u64; STACK_WINDOW / 8],
     /// Where a stack is put together.

@@ -4,7 +4,7 @@ use memtrace_common::unwind::{
     CfaRule, Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
-use crate::{cache, config, hidden, maps, stack::word, thread::Thread, trail};
+use crate::{cache, config, copy, hidden, maps, stack::word, thread::Thread, trail};
 
 /// The registers of a frame, as far as walking needs them. `ip` is the
 /// address behind the call instruction.
@@ -76,6 +76,9 @@ pub fn step(thread: &mut Thread) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
+    if !mapped {
+        copy::note(thread);
+    }
     let rule = row.rule();
     if !mapped || rule == CfaRule::Stray as u8 {
         thread.guessed = 1;

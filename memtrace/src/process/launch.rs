@@ -108,22 +108,18 @@ impl Held {
         }
     }
 
-    fn release(&self, stopped: bool) -> Result<Option<WaitStatus>, LaunchError> {
-        ptrace::detach(self.pid, stopped.then_some(Signal::SIGSTOP))
+    fn release(&self) -> Result<Option<WaitStatus>, LaunchError> {
+        ptrace::detach(self.pid, Some(Signal::SIGSTOP))
             .map(|()| None)
             .map_err(failed("PTRACE_DETACH"))
     }
 
     /// Lets the dynamic linker work until the executable's entry point, calls
     /// `mapped` with the child held whenever code was mapped, and then lets
-    /// the child go; `stopped`: so that it runs on only at a `SIGCONT`.
+    /// the child go, so that it runs on only at a `SIGCONT`.
     ///
     /// Returns how the child ended, if it did so before its entry point.
-    pub fn run_to_entry(
-        self,
-        stopped: bool,
-        mut mapped: impl FnMut(),
-    ) -> Result<Option<WaitStatus>, LaunchError> {
+    pub fn run_to_entry(self, mut mapped: impl FnMut()) -> Result<Option<WaitStatus>, LaunchError> {
         let process = Process::new(self.pid.as_raw()).map_err(|e| LaunchError::System {
             what: "reading its auxiliary vector",
             source: io::Error::other(e),
@@ -136,7 +132,7 @@ impl Held {
             .map(|entry| Breakpoint::set(self.pid, entry))
             .transpose()?;
         let Some(breakpoint) = breakpoint else {
-            return self.release(stopped);
+            return self.release();
         };
         let mut signal = None;
         loop {
@@ -146,7 +142,7 @@ impl Held {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) if breakpoint.was_hit(self.pid) => {
                     breakpoint.clear(self.pid)?;
                     mapped();
-                    return self.release(stopped);
+                    return self.release();
                 }
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 WaitStatus::PtraceEvent(..) => mapped(),

@@ -1,6 +1,7 @@
 //! One run: the stages put together, from attaching to the counts that a
 //! report is made of.
 mod changes;
+mod copied;
 mod error;
 mod growth;
 mod recording;
@@ -31,6 +32,7 @@ use crate::{
         unwind::Tables,
     },
     report::assemble::Facts,
+    stack::Copies,
     trace::{Losses, Origin, Process, Trace},
 };
 
@@ -82,6 +84,10 @@ pub struct Session {
     /// Whether processes are held whenever a program begins.
     holds: bool,
     recording: Option<Recording>,
+    /// Stacks' memory, for stacks that are about to arrive.
+    copies: Copies,
+    /// How often in a row mappings were read for a stack, and did not help.
+    fruitless: u32,
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock that events carry.
@@ -142,6 +148,8 @@ impl Session {
             lost_at_end: None,
             holds: false,
             recording: None,
+            copies: Copies::default(),
+            fruitless: 0,
         };
         Ok((session, reader))
     }

@@ -102,6 +102,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         7,
         "the record in the ring buffer; helpers that read the kernel's memory",
     ),
+    (
+        "memtrace-ebpf/src/copy.rs",
+        1,
+        "a helper: sends memory of the thread's state",
+    ),
     ("memtrace-ebpf/src/process.rs", 1, "a map lookup"),
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
     (
