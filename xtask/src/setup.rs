@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what building the kernel side and the tests
 //! need, on Debian and its like; elsewhere says what to run.
 use crate::ebpf::{LINKER_ROOT, Toolchain};
-use crate::shell::{as_root, cargo, find, is_root, output, run};
+use crate::shell::{as_root, cargo, is_root, output, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -121,18 +121,6 @@ const TEST_PACKAGES: &[Package] = &[
     },
 ];
 
-/// Only for `cargo xtask vm`: not every developer boots kernels.
-const VM_PACKAGES: &[Package] = &[
-    Package {
-        name: "qemu-system-x86",
-        reason: "boots other kernels",
-    },
-    Package {
-        name: "busybox-static",
-        reason: "the shell inside",
-    },
-];
-
 /// Install what building the kernel side and the tests need
 #[derive(clap::Args)]
 pub(crate) struct Setup {
@@ -184,30 +172,6 @@ pub(crate) fn provide_all(root: &Path) -> Result<()> {
     Setup { check: false }.run(root)
 }
 
-/// Installs the emulator and the shell of `cargo xtask vm`.
-pub(crate) fn provide_vm() -> Result<()> {
-    if ["qemu-system-x86_64", "busybox"]
-        .iter()
-        .all(|program| find(program).is_some())
-    {
-        return Ok(());
-    }
-    let names = VM_PACKAGES.iter().map(|package| package.name);
-    let names: Vec<_> = names.collect();
-    let names = names.join(" ");
-    ensure!(
-        is_debian(),
-        "booting a kernel needs qemu-system-x86_64 and a static busybox in the PATH: install them"
-    );
-    ensure!(
-        is_root(),
-        "booting a kernel needs {names}: run `sudo apt-get install --no-install-recommends {names}`"
-    );
-    install(&missing(VM_PACKAGES)?).with_context(|| {
-        format!("cannot install {names}; a qemu-system-x86_64 and a static busybox in the PATH do")
-    })
-}
-
 const ELSEWHERE: &str = "\
 On this system, install by hand what building the kernel side needs:
   rustup toolchain install nightly --profile minimal --component rust-src,clippy
@@ -216,7 +180,7 @@ On this system, install by hand what building the kernel side needs:
   and its headers)
 Only running memtrace needs none of this: the repository carries the built object.";
 
-fn is_debian() -> bool {
+pub(crate) fn is_debian() -> bool {
     Path::new("/etc/debian_version").exists() && Path::new("/usr/bin/apt-get").exists()
 }
 

@@ -92,23 +92,23 @@ impl Test {
         }
         let mut total = Tally::default();
         if !self.no_setup {
-            step(
-                &mut total,
-                root,
-                ("setup", |root| check(setup::provide_all(root))),
-            );
+            step(&mut total, root, "setup", |root| {
+                check(setup::provide_all(root))
+            });
         }
-        for named in STEPS {
-            step(&mut total, root, *named);
+        for (name, run) in STEPS {
+            step(&mut total, root, name, run);
         }
-        let integration: Step = ("integration tests", integration_tests);
         if self.no_root {
             eprintln!("SKIPPED: integration tests: --no-root");
             total += Tally::SKIPPED;
         } else {
-            step(&mut total, root, integration);
-            step(&mut total, root, ("soak", soak));
+            step(&mut total, root, "integration tests", integration_tests);
+            step(&mut total, root, "soak", soak);
         }
+        step(&mut total, root, "other kernels", |root| {
+            self.matrix.step(root)
+        });
         conclude(total);
         Ok(())
     }
@@ -128,7 +128,7 @@ fn conclude(total: Tally) {
     }
 }
 
-fn step(total: &mut Tally, root: &Path, (name, run): Step) {
+fn step(total: &mut Tally, root: &Path, name: &str, run: impl FnOnce(&Path) -> Result<Tally>) {
     eprintln!("==> {name}");
     let start = Instant::now();
     let tally = run(root).unwrap_or_else(|error| {
@@ -184,7 +184,7 @@ fn clippy_ebpf(root: &Path) -> Result<Tally> {
 }
 
 /// In CI nothing may be left out.
-fn skip(what: &str, reason: &str) -> Tally {
+pub(crate) fn skip(what: &str, reason: &str) -> Tally {
     eprintln!("SKIPPED: {what}: {reason}");
     if in_ci() {
         Tally::FAILED

@@ -106,7 +106,7 @@ pub fn kill(event: &OomKill, scene: Scene, log: Option<Kill>) -> Kill {
     });
     kill.source = Source::Live;
     kill.trigger = Some(trigger(event, &scene, &kill));
-    kill.victim = Some(victim(event, kill.victim.take(), scene.page_kb));
+    kill.victim = Some(victim(event, kill.victim.take(), &scene));
     if kill.constraint == Constraint::Memcg {
         let level = usize::try_from(event.limit_level)
             .ok()
@@ -256,7 +256,23 @@ const FILE: usize = 0;
 const ANON: usize = 1;
 const SHMEM: usize = 3;
 
-fn victim(event: &OomKill, of_log: Option<Victim>, page_kb: u64) -> Victim {
+/// Its name in the event; where `mark_victim` tells the process id alone (before 6.9),
+/// in the log, that of the thread that asked if it is of the same process, or as
+/// last seen.
+fn victim_comm(event: &OomKill, of_log: &str, seen: &[Candidate]) -> String {
+    let own = text(&event.victim_comm);
+    let asked = (event.victim == event.head.pid).then(|| text(&event.trigger_comm));
+    let seen = seen.iter().find(|seen| seen.pid == event.victim);
+    [own, of_log.to_owned()]
+        .into_iter()
+        .chain(asked)
+        .chain(seen.map(|seen| seen.comm.clone()))
+        .find(|name| !name.is_empty())
+        .unwrap_or_default()
+}
+
+fn victim(event: &OomKill, of_log: Option<Victim>, scene: &Scene) -> Victim {
+    let page_kb = scene.page_kb;
     // Counts that are not added up over all CPUs may make a sum negative, and
     // then it says nothing.
     let known = |value: u64| i64::try_from(value).ok().map(i64::unsigned_abs);
@@ -265,7 +281,7 @@ fn victim(event: &OomKill, of_log: Option<Victim>, page_kb: u64) -> Victim {
     let log = of_log.unwrap_or_default();
     Victim {
         pid: event.victim,
-        comm: text(&event.victim_comm),
+        comm: victim_comm(event, &log.comm, &scene.look.candidates),
         uid: log
             .uid
             .or((event.victim_uid != UNKNOWN).then_some(event.victim_uid)),

@@ -75,6 +75,22 @@ impl Suite {
         Ok(names.lines().map(str::to_owned).collect())
     }
 
+    /// The files of packages and of all that they need: this suite's state knows
+    /// of none that is installed.
+    pub(crate) fn download_all(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut command = self.apt("apt-get");
+        command.args(["install", "--download-only", "-y"]);
+        command.arg("--no-install-recommends").args(packages);
+        output(&mut command)?;
+        let archives = self.configuration.with_file_name("cache/archives");
+        let entries = fs::read_dir(&archives)
+            .with_context(|| format!("cannot read {}", archives.display()))?;
+        let files = entries.flatten().map(|entry| entry.path());
+        Ok(files
+            .filter(|path| path.extension().is_some_and(|end| end == "deb"))
+            .collect())
+    }
+
     /// Puts the package's file into a folder.
     pub(crate) fn download(&self, package: &str, folder: &Path) -> Result<PathBuf> {
         let mut command = self.apt("apt-get");

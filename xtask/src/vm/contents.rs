@@ -2,9 +2,11 @@
 //! integration tests, built here.
 use super::guest;
 use super::image::Image;
-use crate::shell::{cargo, find, memtrace, output, run};
+use super::tools::Tools;
+use crate::shell::{self, cargo, find, output, run};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::env;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -30,13 +32,13 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    pub(crate) fn build(root: &Path) -> Result<Self> {
-        crate::run::build(root)?;
+    pub(crate) fn build(root: &Path, tools: &Tools) -> Result<Self> {
+        let memtrace = memtrace(root)?;
         let folder = super::folder(root);
         fs::create_dir_all(&folder)?;
         let stripped = tempfile::tempdir_in(&folder)?;
         let tests = tests(root)?;
-        let memtrace = ("memtrace".to_owned(), memtrace(root));
+        let memtrace = ("memtrace".to_owned(), memtrace);
         let mut files = Vec::new();
         for (place, (name, path)) in [(PROGRAMS, &memtrace)]
             .into_iter()
@@ -52,7 +54,7 @@ impl Contents {
         }
         Ok(Self {
             folder,
-            busybox: find("busybox").context("no busybox in the PATH")?,
+            busybox: tools.shell.clone(),
             files,
             _stripped: stripped,
         })
@@ -88,6 +90,15 @@ impl Contents {
         image.finish()?;
         Ok(file)
     }
+}
+
+/// A release build, unless `$MEMTRACE_BIN` is another, as for the integration tests.
+fn memtrace(root: &Path) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("MEMTRACE_BIN") {
+        return Ok(path.into());
+    }
+    crate::run::build(root)?;
+    Ok(shell::memtrace(root))
 }
 
 /// The executables of the integration tests, by name.

@@ -11,7 +11,7 @@ pub(crate) struct Feature {
 }
 
 /// What the kernel has a part in: probes, filters, stacks, events of processes,
-/// and what is left when memtrace is gone.
+/// what is left when memtrace is gone, and what other reports read and hook.
 pub(crate) const FEATURES: &[Feature] = &[
     Feature {
         title: "by pid",
@@ -73,7 +73,40 @@ pub(crate) const FEATURES: &[Feature] = &[
         executable: "lifecycle",
         test: "memtrace_killed",
     },
+    Feature {
+        title: "hidden return addresses",
+        executable: "unwind",
+        test: "return_addresses_that_another_tracer_hides",
+    },
+    Feature {
+        title: "`growth`: break",
+        executable: "growth",
+        test: "program_break",
+    },
+    Feature {
+        title: "`growth`: mappings, faults",
+        executable: "growth",
+        test: "mappings_by_every_mechanism",
+    },
+    Feature {
+        title: "`heap`",
+        executable: "heapwalk",
+        test: "known_heaps",
+    },
+    Feature {
+        title: "`meminfo`",
+        executable: "meminfo",
+        test: "this_machine_adds_up",
+    },
+    Feature {
+        title: "`oom`",
+        executable: "oom",
+        test: "records_outlive_restarts",
+    },
 ];
+
+/// How long a test may take in an emulated machine: about twice what the slowest does.
+const TEST_SECONDS: u32 = 180;
 
 /// What the guest prints around each test's output.
 const STARTS: &str = "@@ test ";
@@ -101,7 +134,7 @@ pub(crate) fn script(features: &[Feature]) -> String {
         let _ = write!(
             script,
             "echo \"{STARTS}{test}\"\n\
-             timeout -s KILL 60 {TESTS}/{executable} --exact {test} --nocapture\n\
+             timeout -s KILL {TEST_SECONDS} {TESTS}/{executable} --exact {test} --nocapture\n\
              echo \"{ENDS}$?\"\n"
         );
     }

@@ -1,12 +1,13 @@
 //! One run of a virtual machine: its kernel's messages go to the first serial
 //! port, what the command prints to the second.
+use super::tools::Tools;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -69,6 +70,7 @@ const MACHINE: &[&str] = &[
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet oops=panic panic=-1 mitigations=off audit=0";
 
 pub(crate) struct Guest<'a> {
+    pub(crate) tools: &'a Tools,
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a NamedTempFile,
     pub(crate) memory: u32,
@@ -98,7 +100,7 @@ impl Guest<'_> {
     /// Boots, hands on what the command prints, and returns its exit status.
     pub(crate) fn run(&self, on_output: impl FnMut(&[u8])) -> Result<i32> {
         let console = NamedTempFile::new()?;
-        let mut command = Command::new("qemu-system-x86_64");
+        let mut command = self.tools.emulator();
         command
             .args(MACHINE)
             .args(["-m", &self.memory.to_string()])
@@ -115,7 +117,7 @@ impl Guest<'_> {
             .stdout(Stdio::piped());
         let child = command
             .spawn()
-            .context("cannot run qemu-system-x86_64 (package qemu-system-x86)")?;
+            .context("cannot run the emulator, qemu-system-x86_64")?;
         let in_time = self.attend(Machine(child), on_output)?;
         let said = fs::read(console.path()).context("cannot read the guest's console")?;
         let said = String::from_utf8_lossy(&said);
@@ -193,6 +195,7 @@ fn beginning(console: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     #[test]
     fn a_script_holds_the_words_as_they_are() {

@@ -1,12 +1,13 @@
-//! `cargo xtask test --vm`: what works on which kernel. Each kernel of the table
+//! The last step of `cargo xtask test`: what works on which kernel. Each kernel of the table
 //! runs the integration test of each feature that depends on the kernel.
 use super::contents::Contents;
 use super::features::{FEATURES, Verdict, release, script, sections};
 use super::guest::{self, Guest};
 use super::kernels::{Image, KERNELS, Kernel};
 use super::table::{table, updated};
+use super::tools::Tools;
 use crate::setup;
-use crate::test::Tally;
+use crate::test::{Tally, skip};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::iter;
@@ -16,13 +17,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// For one kernel and all features: about twice what the slowest takes.
-const TIME: Duration = Duration::from_mins(5);
+const TIME: Duration = Duration::from_mins(12);
 
 /// What of it is wanted.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this: what works on which kernel, in virtual machines
-    #[arg(long, conflicts_with_all = ["no_root", "no_setup"])]
+    /// Leave out other kernels, which takes QEMU and minutes
+    #[arg(long)]
+    no_vm: bool,
+    /// Only other kernels: what works on which of them, in virtual machines
+    #[arg(long, conflicts_with_all = ["no_root", "no_setup", "no_vm"])]
     vm: bool,
     /// Put the table of kernels into README.md
     #[arg(long, requires = "vm")]
@@ -39,8 +43,21 @@ pub(crate) enum Outcome {
 }
 
 impl Options {
+    /// Whether nothing else is.
     pub(crate) fn wanted(&self) -> bool {
         self.vm
+    }
+
+    /// The last of all steps.
+    pub(crate) fn step(&self, root: &Path) -> Result<Tally> {
+        if self.no_vm {
+            eprintln!("SKIPPED: other kernels: --no-vm");
+            return Ok(Tally::SKIPPED);
+        }
+        if !setup::is_debian() {
+            return Ok(skip("other kernels", "they are fetched with Debian's apt"));
+        }
+        self.run(root)
     }
 
     /// Runs all, prints the table, and puts it into README.md if that is wanted.
@@ -50,15 +67,15 @@ impl Options {
             // Not after minutes of work.
             updated(&readme, "")?;
         }
-        setup::provide_vm()?;
         let folder = super::folder(root);
+        let tools = Tools::provide(&folder)?;
         // One after the other: apt locks its state.
         let images: Vec<_> = KERNELS
             .iter()
             .map(|kernel| (kernel, kernel.provide(&folder)))
             .collect();
-        let contents = Contents::build(root)?;
-        let outcomes = run_all(images, &contents);
+        let contents = Contents::build(root, &tools)?;
+        let outcomes = run_all(images, &tools, &contents);
         let table = table(&outcomes);
         println!("{table}");
         if self.update_readme {
@@ -72,6 +89,7 @@ impl Options {
 /// Two at a time where there are processors for it; the rows' order stays.
 fn run_all(
     images: Vec<(&'static Kernel, Result<Image>)>,
+    tools: &Tools,
     contents: &Contents,
 ) -> Vec<(&'static Kernel, Outcome)> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -84,7 +102,7 @@ fn run_all(
             let Some((at, (kernel, image))) = next else {
                 break;
             };
-            let outcome = attempt(kernel, image, contents);
+            let outcome = attempt(kernel, image, tools, contents);
             if let Ok(mut outcomes) = outcomes.lock() {
                 outcomes.push((at, kernel, outcome));
             }
@@ -103,7 +121,7 @@ fn run_all(
         .collect()
 }
 
-fn attempt(kernel: &Kernel, image: Result<Image>, contents: &Contents) -> Outcome {
+fn attempt(kernel: &Kernel, image: Result<Image>, tools: &Tools, contents: &Contents) -> Outcome {
     let image = match image {
         Ok(image) => image,
         Err(error) if kernel.required => {
@@ -121,7 +139,7 @@ fn attempt(kernel: &Kernel, image: Result<Image>, contents: &Contents) -> Outcom
     let mut verdicts = Vec::new();
     // One guest for all. One that dies is followed by another for what is left.
     while let Some(left @ [_, ..]) = FEATURES.get(verdicts.len()..) {
-        let (printed, ended) = boot(&image, contents, &script(left), start);
+        let (printed, ended) = boot(&image, tools, contents, &script(left), start);
         for ((section, verdict), feature) in sections(&printed).zip(left) {
             if verdict != Verdict::Works {
                 eprintln!(
@@ -157,17 +175,24 @@ fn attempt(kernel: &Kernel, image: Result<Image>, contents: &Contents) -> Outcom
     Outcome::Ran(name, verdicts)
 }
 
-/// What a guest printed, and how it ended.
 /// The hardest case where a kernel lets us choose (since 5.12): programs that
 /// probes run are preempted by others of their kind on the same CPU.
 const PREEMPTIBLE: &str = "preempt=full";
 
-fn boot(image: &Image, contents: &Contents, script: &str, start: Instant) -> (String, Result<i32>) {
+/// What a guest printed, and how it ended.
+fn boot(
+    image: &Image,
+    tools: &Tools,
+    contents: &Contents,
+    script: &str,
+    start: Instant,
+) -> (String, Result<i32>) {
     let mut printed = Vec::new();
     let ended = contents
         .initramfs(script.as_bytes(), &[])
         .and_then(|initramfs| {
             Guest {
+                tools,
                 kernel: &image.image,
                 initramfs: &initramfs,
                 memory: guest::MEMORY,

@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: runs a command as root under another kernel, in QEMU, with
 //! memtrace and the test programs beside it. Nothing is installed or changed on
 //! the machine but what `target/vm` holds.
-use crate::{setup, shell};
+use crate::shell;
 use anyhow::{Context, Result, ensure};
 use contents::Contents;
 use guest::Guest;
@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
+use tools::Tools;
 
 mod apt;
 mod contents;
@@ -20,6 +21,7 @@ mod image;
 mod kernels;
 pub(crate) mod matrix;
 mod table;
+mod tools;
 
 /// Run a command as root under another kernel, in a virtual machine
 ///
@@ -60,9 +62,10 @@ impl Vm {
             return Ok(());
         }
         let kernel = self.kernel(&folder)?;
-        setup::provide_vm()?;
-        let contents = Contents::build(root)?;
+        let tools = Tools::provide(&folder)?;
+        let contents = Contents::build(root, &tools)?;
         let status = Guest {
+            tools: &tools,
             kernel: &kernel,
             initramfs: &contents.initramfs(&guest::script(&self.command), &self.add)?,
             memory: self.memory,

@@ -68,6 +68,7 @@ fn scene(functions: &[&str]) -> Scene {
         candidates: vec![
             Candidate {
                 pid: 60,
+                comm: "seen".into(),
                 cgroup: Some("/a/b".into()),
                 ..Candidate::default()
             },
@@ -87,6 +88,31 @@ fn scene(functions: &[&str]) -> Scene {
         limit: None,
         page_kb: 4,
     }
+}
+
+/// As `mark_victim` is before 6.9.
+#[test]
+fn a_victim_known_by_its_process_id() {
+    let mut event = event(KILL);
+    event.victim_comm = name("");
+    let named = |event: &OomKill, log| {
+        let kill = kill(event, scene(&[]), log);
+        kill.victim.expect("it is in the event").comm
+    };
+    assert_eq!(named(&event, None), "");
+    let log = Kill {
+        victim: Some(Victim {
+            pid: 50,
+            comm: "logged".into(),
+            ..Victim::default()
+        }),
+        ..Kill::default()
+    };
+    assert_eq!(named(&event, Some(log)), "logged");
+    event.victim = 60;
+    assert_eq!(named(&event, None), "seen");
+    event.victim = event.head.pid;
+    assert_eq!(named(&event, None), "asker");
 }
 
 #[test]
