@@ -1,8 +1,8 @@
 //! What user space sets before loading: constants to the verifier, so that
 //! code that is switched off costs nothing.
 use aya_ebpf::Global;
-use memtrace_common::unwind::{HiddenReturns, Method};
 use memtrace_common::oom::OomLayout;
+use memtrace_common::unwind::{HiddenReturns, Method};
 
 /// Bytes waiting in the ring buffer from which the reader is woken. Below it
 /// the reader's timer collects them.

@@ -192,6 +192,7 @@ pub extern "C" fn trail_follow() -> u64 {
         sp: frame.sp,
         fp: now,
     };
+    thread.link = 0;
     FURTHER
 }
 
@@ -199,7 +200,11 @@ pub extern "C" fn trail_follow() -> u64 {
 /// frame's stack pointer and `fp` its frame pointer.
 #[inline(always)]
 fn frame_pointer(thread: &mut Thread, from: u64, base: u64, fp: u64) -> Option<u64> {
-    if from < base { Some(fp) } else { word(thread, from) }
+    if from < base {
+        Some(fp)
+    } else {
+        word(thread, from)
+    }
 }
 
 /// Keeps the walk that has just ended, if it was `whole`.
