@@ -222,9 +222,7 @@ impl Breakpoint {
     }
 
     fn was_hit(&self, pid: Pid) -> bool {
-        let stop = self.address.wrapping_add(processor::PASSED);
-        ptrace::getregs(pid)
-            .is_ok_and(|mut registers| *processor::instruction(&mut registers) == stop)
+        instruction_pointer(pid) == Some(self.address.wrapping_add(processor::PASSED))
     }
 
     fn clear(&self, pid: Pid) -> Result<(), LaunchError> {
@@ -234,6 +232,12 @@ impl Breakpoint {
         *processor::instruction(&mut registers) = self.address;
         ptrace::setregs(pid, registers).map_err(failed("PTRACE_SETREGS"))
     }
+}
+
+/// Where a held thread goes on.
+pub(super) fn instruction_pointer(pid: Pid) -> Option<u64> {
+    let mut registers = ptrace::getregs(pid).ok()?;
+    Some(*processor::instruction(&mut registers))
 }
 
 /// Whether the child is at the end of an mmap with `PROT_EXEC` (4). At its
