@@ -75,7 +75,7 @@ const STEPS: &[Step] = &[
     }),
     ("manual pages", |root| check(man::check(root))),
     ("carried object", |root| check(build_ebpf::check(root))),
-    ("kernel side for aarch64", |root| {
+    ("aarch64 object", |root| {
         check(build_ebpf::check_other(root))
     }),
     ("clippy", clippy),
