@@ -7,6 +7,7 @@
 #![feature(asm_experimental_arch)]
 
 mod admit;
+mod arch;
 mod cache;
 mod config;
 mod copy;

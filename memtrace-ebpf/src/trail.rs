@@ -209,6 +209,7 @@ pub extern "C" fn trail_follow() -> u64 {
         sp: frame.sp,
         fp: now,
     };
+    thread.link = 0;
     FURTHER
 }
 

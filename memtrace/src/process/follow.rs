@@ -27,7 +27,11 @@ use nix::{
 };
 use procfs::process::Process;
 
-use super::{ProcessError, launch::returned_from_mapping_code, read};
+use super::{
+    ProcessError,
+    launch::{instruction_pointer, returned_from_mapping_code},
+    read,
+};
 
 /// Something changed in a process that is held until `done` is dropped.
 #[derive(Debug)]
@@ -344,7 +348,7 @@ impl Tracer {
     /// `pid` is held at the start or the end of a system call.
     fn system_call(&mut self, pid: Pid) {
         if let Some(Phase::Linking { from, to }) = self.phases.get(&pid).cloned() {
-            let ip = ptrace::getregs(pid).map_or(0, |registers| registers.rip);
+            let ip = instruction_pointer(pid).unwrap_or(0);
             let links = (from..to).contains(&ip);
             if !links {
                 self.phases.insert(pid, Phase::Running);
