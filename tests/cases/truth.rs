@@ -260,7 +260,7 @@ fn wrappers_are_held() -> Result<()> {
         memtrace.args(["--no-mmap", "-f", "json", "--top", "0", "-o"]);
         memtrace.arg(&report).arg("--").args(start);
         memtrace.args([":memory:", query]);
-        let outcome = tracer::spawn(&mut memtrace)?.finish(Duration::from_secs(60))?;
+        let outcome = tracer::spawn(&mut memtrace)?.finish(Duration::from_mins(1))?;
         ensure!(outcome.status.success(), "{}", outcome.context());
         let report = Report::read(&report)?;
         report.must_be_exact()?;
