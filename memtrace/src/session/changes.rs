@@ -1,7 +1,7 @@
 //! What changes while a session runs: events arrive, processes come, map code,
 //! run other programs and end.
 use super::{
-    Session, Traced,
+    Session, SessionError, Traced,
     copied::is_of_copy,
     start::{note_ends, position, reread},
     traced::find,
@@ -86,9 +86,14 @@ impl Session {
             return;
         }
         if let Err(error) = self.attach_new(index, late) {
-            log::warn!("{error}");
             let traced = &mut self.traced[index];
-            traced.failed = Some(error.to_string());
+            if matches!(error, SessionError::NotMapped { .. }) {
+                // It may be mapped later, or by the next program.
+                traced.awaited = Some(error.to_string());
+            } else {
+                log::warn!("{error}");
+                traced.failed = Some(error.to_string());
+            }
             traced.note_missing();
         }
         self.record_process(index);

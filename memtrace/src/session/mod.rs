@@ -180,6 +180,7 @@ impl Session {
         match self
             .traced
             .iter()
+            .filter(|traced| traced.awaited.is_none())
             .map(|traced| &traced.process)
             .find(|process| process.allocators.is_empty())
         {
@@ -253,6 +254,7 @@ impl Session {
             process.remarks.push(SIZES_LEFT_OUT.to_owned());
         }
         traced.unseen = plan.unseen;
+        traced.awaited = None;
         if late && !traced.links {
             traced.note_late(&plan.attachments);
         }
@@ -272,6 +274,11 @@ impl Session {
         self.trace.ended_ns = Some(now);
         self.lost_at_end = Some(self.counters.lost());
         self.record_progress(Kind::Stop, now);
+        // One that some process has mapped was found; the others' notes say so.
+        let awaited = self.traced.iter().map(|traced| traced.awaited.as_ref());
+        if let Some(Some(never)) = awaited.reduce(Option::and) {
+            log::warn!("{never}");
+        }
         let mut all = Attached::default();
         for traced in &mut self.traced {
             all.append(&mut traced.attached);
