@@ -106,7 +106,13 @@ pub fn capture(thread: &mut Thread) -> u64 {
     thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
     thread.mappings = mappings;
     push(thread);
-    for _ in 0..MAX_FRAMES / PART {
+    // Each round takes in a frame at least.
+    for _ in 0..MAX_FRAMES {
+        if trail::trail_follow() == trail::COMPLETE {
+            thread.known = (thread.hash, u64::from(thread.depth));
+            thread.end = Step::End as u64;
+            break;
+        }
         if stack_walk_part() != Step::Next as u64 || thread.depth as usize >= MAX_FRAMES {
             break;
         }
@@ -167,7 +173,9 @@ const PART: usize = 2;
 /// Walks on, a few frames. Returns how the last [`Step`] ended.
 ///
 /// Of global linkage and without arguments, so that the verifier checks it once:
-/// a walk of 128 frames in one piece is beyond its limit.
+/// a walk of 128 frames in one piece is beyond its limit. It leaves the last
+/// walk to its caller: before 6.12 the frames of functions that are within each other
+/// have to fit into 512 bytes, each rounded up to 32.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn stack_walk_part() -> u64 {
@@ -175,10 +183,8 @@ pub extern "C" fn stack_walk_part() -> u64 {
         return Step::Unreadable as u64;
     };
     let mut end = Step::Next as u64;
-    for _ in 0..PART {
-        if trail::is_known(thread) && trail::trail_follow() == trail::COMPLETE {
-            thread.known = (thread.hash, u64::from(thread.depth));
-            end = Step::End as u64;
+    for frame in 0..PART {
+        if frame > 0 && trail::is_known(thread) {
             break;
         }
         end = unwind::step(thread) as u64;

@@ -142,8 +142,8 @@ pub const FURTHER: u64 = 1;
 /// The walk is complete.
 pub const COMPLETE: u64 = 2;
 
-/// Goes on along the last walk, from the frame that this one has reached,
-/// which [`is_known`]. Takes in all frames behind it that are still there.
+/// Goes on along the last walk, from the frame that this one has reached, if it
+/// [`is_known`]. Takes in all frames behind it that are still there.
 ///
 /// Of global linkage: the verifier checks it once, and not for each frame.
 #[inline(never)]
@@ -152,6 +152,9 @@ pub extern "C" fn trail_follow() -> u64 {
     let Some(thread) = thread::find() else {
         return NOWHERE;
     };
+    if !is_known(thread) {
+        return NOWHERE;
+    }
     let Registers { sp: base, fp, .. } = unwind::current(thread);
     let begun = thread.depth;
     // What changes on the way is kept in memory, where all values look the same
