@@ -10,7 +10,7 @@ use std::{env, fs};
 #[path = "../xtask/src/ebpf/mod.rs"]
 #[expect(dead_code, reason = "xtask uses the rest")]
 mod ebpf;
-use ebpf::carried::Carried;
+use ebpf::{Processor, carried::Carried};
 
 /// Set to `carried`, a toolchain that may be there is not used.
 const CHOICE: &str = "MEMTRACE_EBPF";
@@ -64,21 +64,27 @@ fn watch(root: &Path) -> Result<()> {
 }
 
 fn object(root: &Path) -> Result<PathBuf> {
-    let refusal = match fresh(root) {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").context("cargo runs this")?;
+    let processor = Processor::named(&arch)?;
+    let refusal = match fresh(root, processor) {
         Ok(object) => return Ok(object),
         Err(refusal) => refusal,
     };
+    let setup = "`cargo xtask setup` installs what building the kernel side needs";
+    ensure!(
+        processor == Processor::CARRIED,
+        "{refusal:#}; the repository carries no object for {arch}. {setup}"
+    );
     let carried = Carried::read(root).and_then(|carried| {
         carried.check(root)?;
         Ok(carried.object)
     });
-    let setup = "`cargo xtask setup` installs what building the kernel side needs";
     // A matching object was built from these very sources: then a toolchain
     // that fails on them is no reason to fail.
     carried.map_err(|reason| anyhow!("{refusal:#}; {reason:#}. {setup}"))
 }
 
-fn fresh(root: &Path) -> Result<PathBuf> {
+fn fresh(root: &Path, processor: Processor) -> Result<PathBuf> {
     let forced = env::var_os(CHOICE).is_some_and(|choice| choice == "carried");
     ensure!(!forced, "{CHOICE}=carried");
     let toolchain = ebpf::Toolchain::find()?;
@@ -86,6 +92,6 @@ fn fresh(root: &Path) -> Result<PathBuf> {
         println!("cargo::rerun-if-changed={}", part.display());
     }
     toolchain
-        .build(root)
+        .build(root, processor)
         .inspect_err(|error| println!("cargo::warning={error:#}"))
 }

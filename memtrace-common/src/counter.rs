@@ -76,6 +76,9 @@ counters! {
     FramesFollowed = 20, "frames of the last walk among them", false;
     /// No room for the sum of another stack: what it did is missing.
     SumsFull = 21, "growth lost: too many stacks", true;
+    /// Stacks that led through code that the kernel side did not know yet: copied,
+    /// for user space to walk on.
+    StacksCopied = 22, "stacks copied", false;
     /// Blocks that were left out, by size or by sampling.
     LeftOut = 15, "blocks left out", false;
 }

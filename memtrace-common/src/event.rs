@@ -27,6 +27,8 @@ pub struct StackFlags;
 impl StackFlags {
     /// The walk stopped before the outermost frame.
     pub const TRUNCATED: u32 = 1;
+    /// The [`StackCopy`] records before it, of the same hash, say how it goes on.
+    pub const COPIED: u32 = 2;
 }
 
 /// Bits of [`Head::flags`] in [`Free`] records.
@@ -50,7 +52,7 @@ pub enum DecodeError {
         /// The number found.
         kind: u16,
     },
-    /// A stack that claims more frames than it carries.
+    /// A stack that claims more frames, or a copy more words, than it carries.
     BadDepth {
         /// The depth claimed.
         depth: u32,
@@ -63,7 +65,9 @@ macro_rules! events {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub enum EventKind { $($(#[$doc])* $name = $id,)* /// A stack seen for the first time: [`StackRecord`].
-            Stack = 64 }
+            Stack = 64,
+            /// A piece of a stack's memory: [`StackCopyHead`].
+            StackCopy = 65 }
 
         $($(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -80,6 +84,8 @@ macro_rules! events {
             $($(#[$doc])* $name($name),)*
             /// A stack seen for the first time.
             Stack(Stack<'a>),
+            /// A piece of a stack's memory.
+            StackCopy(StackCopy<'a>),
         }
 
         impl<'a> Record<'a> {
@@ -92,6 +98,7 @@ macro_rules! events {
                     $($id => $name::read_from_prefix(bytes)
                         .map(|(record, _)| Self::$name(record)).map_err(|_| short),)*
                     64 => Stack::decode(bytes).map(Self::Stack),
+                    65 => StackCopy::decode(bytes).map(Self::StackCopy),
                     kind => Err(DecodeError::UnknownKind { kind }),
                 }
             }
@@ -101,6 +108,7 @@ macro_rules! events {
                 match self {
                     $(Self::$name(record) => &record.head,)*
                     Self::Stack(stack) => &stack.head,
+                    Self::StackCopy(copy) => &copy.start.head,
                 }
             }
         }
@@ -249,5 +257,57 @@ impl<'a> Stack<'a> {
     /// Whether the walk stopped before the outermost frame.
     pub fn truncated(&self) -> bool {
         self.head.flags & StackFlags::TRUNCATED != 0
+    }
+
+    /// Whether user space is to walk on.
+    pub fn copied(&self) -> bool {
+        self.head.flags & StackFlags::COPIED != 0
+    }
+}
+
+/// The start of a piece of a stack's memory; `words` words from `address` on
+/// follow. It is for walking on where the kernel side could not, and for nothing
+/// else: it may hold whatever the program has on its stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StackCopyHead {
+    /// Who and when.
+    pub head: Head,
+    /// The stack's hash, which no other has.
+    pub hash: u64,
+    /// The frame from which to walk on: its return address,
+    pub ip: u64,
+    /// stack pointer,
+    pub sp: u64,
+    /// and frame pointer.
+    pub fp: u64,
+    /// Where this piece was.
+    pub address: u64,
+    /// The frame's number, from 1; those before it are in the stack's record.
+    pub depth: u32,
+    /// How many words.
+    pub words: u32,
+}
+
+/// A decoded piece of a stack's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackCopy<'a> {
+    /// The start.
+    pub start: StackCopyHead,
+    /// What was there.
+    pub words: &'a [U64<NativeEndian>],
+}
+
+impl<'a> StackCopy<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let short = DecodeError::Short {
+            length: bytes.len(),
+        };
+        let (start, rest) = StackCopyHead::read_from_prefix(bytes).map_err(|_| short)?;
+        let bad = DecodeError::BadDepth { depth: start.words };
+        let (words, _) =
+            <[U64<NativeEndian>]>::ref_from_prefix_with_elems(rest, start.words as usize)
+                .map_err(|_| bad)?;
+        Ok(Self { start, words })
     }
 }

@@ -43,6 +43,10 @@ pub static UNWIND: Global<u8> = Global::new(Method::Auto as u8);
 #[unsafe(no_mangle)]
 pub static REMEMBER: Global<u8> = Global::new(1);
 
+/// Whether copies of stacks are sent where a walk cannot go on here: 0 or 1.
+#[unsafe(no_mangle)]
+pub static COPIES: Global<u8> = Global::new(0);
+
 /// See [`HiddenReturns`].
 #[unsafe(no_mangle)]
 pub static HIDDEN_RETURNS: Global<HiddenReturns> = Global::new(HiddenReturns {

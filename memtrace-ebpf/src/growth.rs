@@ -7,7 +7,7 @@
 //! kernel takes (`memtrace/src/probe/growth.rs`).
 use aya_ebpf::{
     bindings::{bpf_perf_event_data, pt_regs},
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated},
+    helpers::{bpf_get_current_pid_tgid, generated},
     macros::{perf_event, raw_tracepoint, uprobe},
     programs::{PerfEventContext, ProbeContext, RawTracePointContext},
 };
@@ -17,6 +17,7 @@ use memtrace_common::{
 };
 
 use crate::{
+    arch::{self, PAGE, Register},
     count::{add, count, count_return},
     maps,
     probe::{keep_kernel_stack, known_cookie},
@@ -25,28 +26,20 @@ use crate::{
     unwind::Registers,
 };
 
-/// Bytes of a page, x86-64.
-const PAGE: u64 = 4096;
-
 /// Results from here on are error numbers (`MAX_ERRNO`, include/linux/err.h).
 const ERRORS: u64 = (-4095_i64) as u64;
 
 /// `MREMAP_DONTUNMAP`: the old mapping stays.
 const MREMAP_DONTUNMAP: u64 = 4;
 
-/// The bits of the code segment that say in which mode the processor was: 3 is
-/// user mode.
-const MODE: u64 = 3;
-
 /// A fault's page was there and its protection was in the way (`X86_PF_PROT`,
 /// arch/x86/include/asm/trap_pf.h): it is copied, not added.
 const PAGE_PRESENT: u64 = 1;
 
-// Numbers of system calls, x86-64 (asm/unistd_64.h).
-const SYS_MMAP: u64 = 9;
-const SYS_MUNMAP: u64 = 11;
-const SYS_BRK: u64 = 12;
-const SYS_MREMAP: u64 = 25;
+const SYS_MMAP: u64 = arch::CALLS.mmap;
+const SYS_MUNMAP: u64 = arch::CALLS.munmap;
+const SYS_BRK: u64 = arch::CALLS.brk;
+const SYS_MREMAP: u64 = arch::CALLS.mremap;
 
 /// What happened.
 struct Change {
@@ -76,9 +69,9 @@ fn growth_fault(ctx: PerfEventContext) -> u32 {
     if !is_traced() {
         return 0;
     }
-    let (registers, mode) = interrupted(ctx.ctx);
-    if mode == MODE {
-        fault(registers);
+    let (interrupted, is_user) = interrupted(ctx.ctx);
+    if is_user {
+        fault(interrupted);
     } else if let Some(registers) = entered_with() {
         fault(registers);
     }
@@ -92,9 +85,9 @@ fn growth_fault_user(ctx: PerfEventContext) -> u32 {
     if !is_traced() {
         return 0;
     }
-    let (registers, mode) = interrupted(ctx.ctx);
-    if mode == MODE {
-        fault(registers);
+    let (interrupted, is_user) = interrupted(ctx.ctx);
+    if is_user {
+        fault(interrupted);
     }
     0
 }
@@ -122,13 +115,12 @@ fn growth_call(ctx: ProbeContext) -> u32 {
         return 0;
     };
     count_return(cookie.function());
-    // SAFETY: the context of a uprobe program; the verifier checks it.
-    let regs = unsafe { &*ctx.regs };
+    let [_, second, third, fourth] = arch::CALL_ARGUMENTS;
     let call = Call {
-        second: regs.rsi,
-        third: regs.rdx,
-        fourth: regs.r10,
-        result: regs.rax,
+        second: second.read(ctx.regs),
+        third: third.read(ctx.regs),
+        fourth: fourth.read(ctx.regs),
+        result: arch::CALL_RESULT.read(ctx.regs),
     };
     // The function, whichever of its names was probed.
     let row = cookie.function() & 0xff;
@@ -164,22 +156,16 @@ fn growth_call_trace(ctx: RawTracePointContext) -> i32 {
     }
     let regs: *const pt_regs = ctx.arg(0);
     let result: u64 = ctx.arg(1);
-    macro_rules! read {
-        ($register:ident) => {{
-            // SAFETY: only the address is computed.
-            let at = unsafe { &raw const (*regs).$register };
-            // SAFETY: the helper checks the address.
-            unsafe { bpf_probe_read_kernel(at) }.unwrap_or(0)
-        }};
-    }
-    let number = read!(orig_rax);
+    let read = |register: Register| register.read_saved(regs).unwrap_or(0);
+    let number = read(arch::CALL_NUMBER);
     if !matches!(number, SYS_MMAP | SYS_MUNMAP | SYS_BRK | SYS_MREMAP) {
         return 0;
     }
+    let [_, second, third, fourth] = arch::CALL_ARGUMENTS;
     let call = Call {
-        second: read!(rsi),
-        third: read!(rdx),
-        fourth: read!(r10),
+        second: read(second),
+        third: read(third),
+        fourth: read(fourth),
         result,
     };
     let Some(change) = outcome(number, call) else {
@@ -190,10 +176,11 @@ fn growth_call_trace(ctx: RawTracePointContext) -> i32 {
     };
     // Behind the instruction, as a return address is.
     thread.frame = Registers {
-        ip: read!(rip),
-        sp: read!(rsp),
-        fp: read!(rbp),
+        ip: read(arch::IP),
+        sp: read(arch::SP),
+        fp: read(arch::FP),
     };
+    thread.link = if arch::LINKS { read(arch::LINK) } else { 0 };
     note(thread, change);
     0
 }
@@ -209,27 +196,36 @@ fn is_traced() -> bool {
     unsafe { maps::PROCESSES.get(pid()) }.is_some()
 }
 
-/// The registers that a perf event found, and the processor's mode.
+/// Registers from which a walk begins that follows no return.
+#[derive(Clone, Copy)]
+struct Interrupted {
+    registers: Registers,
+    /// See [`Thread::link`].
+    link: u64,
+}
+
+/// The registers that a perf event found, and whether they are a program's.
 #[inline(always)]
-fn interrupted(ctx: *mut bpf_perf_event_data) -> (Registers, u64) {
-    macro_rules! read {
-        ($register:ident) => {
-            // SAFETY: the context of a perf event's program; the verifier
-            // checks it.
-            unsafe { core::ptr::read_volatile(&raw const (*ctx).regs.$register) }
-        };
-    }
+fn interrupted(ctx: *mut bpf_perf_event_data) -> (Interrupted, bool) {
+    // They are what the context begins with.
+    let regs: *const pt_regs = ctx.cast();
     let registers = Registers {
-        ip: read!(rip),
-        sp: read!(rsp),
-        fp: read!(rbp),
+        ip: arch::IP.read(regs),
+        sp: arch::SP.read(regs),
+        fp: arch::FP.read(regs),
     };
-    (registers, read!(cs) & MODE)
+    let link = if arch::LINKS {
+        arch::LINK.read(regs)
+    } else {
+        0
+    };
+    let is_user = arch::is_user(arch::MODE.read(regs));
+    (Interrupted { registers, link }, is_user)
 }
 
 /// The registers with which the current thread entered the kernel.
 #[inline(always)]
-fn entered_with() -> Option<Registers> {
+fn entered_with() -> Option<Interrupted> {
     // SAFETY: no arguments, no preconditions.
     let task = unsafe { generated::bpf_get_current_task_btf() };
     // SAFETY: the current task, as the verifier knows.
@@ -239,38 +235,37 @@ fn entered_with() -> Option<Registers> {
 
 /// Registers that the kernel has saved.
 #[inline(always)]
-fn saved(regs: *const pt_regs) -> Option<Registers> {
-    macro_rules! read {
-        ($register:ident) => {{
-            // SAFETY: only the address is computed.
-            let at = unsafe { &raw const (*regs).$register };
-            // SAFETY: the helper checks the address.
-            unsafe { bpf_probe_read_kernel(at) }.ok()?
-        }};
-    }
+fn saved(regs: *const pt_regs) -> Option<Interrupted> {
     // A kernel thread that uses a process's memory has none.
-    if read!(cs) & MODE != MODE {
+    if !arch::is_user(arch::MODE.read_saved(regs)?) {
         return None;
     }
-    Some(Registers {
-        ip: read!(rip),
-        sp: read!(rsp),
-        fp: read!(rbp),
-    })
+    let registers = Registers {
+        ip: arch::IP.read_saved(regs)?,
+        sp: arch::SP.read_saved(regs)?,
+        fp: arch::FP.read_saved(regs)?,
+    };
+    let link = if arch::LINKS {
+        arch::LINK.read_saved(regs)?
+    } else {
+        0
+    };
+    Some(Interrupted { registers, link })
 }
 
 /// One page was touched at these registers.
 #[inline(always)]
-fn fault(registers: Registers) {
+fn fault(interrupted: Interrupted) {
     let Some(thread) = thread::find_or_create() else {
         return;
     };
     // The instruction faulted and is no call; one is added so that whoever
     // subtracts one finds it, as at signal frames.
     thread.frame = Registers {
-        ip: registers.ip.wrapping_add(1),
-        ..registers
+        ip: interrupted.registers.ip.wrapping_add(1),
+        ..interrupted.registers
     };
+    thread.link = interrupted.link;
     note(
         thread,
         Change {

@@ -13,7 +13,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    admit, config,
+    admit, arch, config,
     count::{count, count_enter, count_return},
     mapping,
     probe::{Registers, cookie, keep_kernel_stack, known_cookie},
@@ -31,7 +31,6 @@ fn enter(
     old: u64,
 ) -> Option<&'static mut Thread> {
     count_enter(cookie.function());
-    let slot = stack::pointer(ctx.regs);
     let thread = thread::find_or_create()?;
     let count = registers.argument(cookie.count(), 1);
     let size = registers.argument(cookie.size(), 0);
@@ -45,7 +44,7 @@ fn enter(
         old,
         out: registers.argument(cookie.out(), 0),
     };
-    if thread.begin(slot, cookie, arguments) {
+    if thread.begin(ctx.regs, cookie, arguments) {
         Some(thread)
     } else {
         None
@@ -142,11 +141,11 @@ fn call_return(ctx: RetProbeContext) -> u32 {
         }
     } else {
         let sp = stack::pointer(regs);
-        // A return probe's return has popped the address.
+        // A return probe's return has popped the address, if there was one.
         let slot = if probe.is_return() {
             sp
         } else {
-            sp.wrapping_sub(8)
+            sp.wrapping_sub(arch::PUSHED)
         };
         if !thread.end(slot, probe.is_return()) {
             return 0;

@@ -18,6 +18,13 @@ pub fn may_be_trampoline(address: u64) -> bool {
     address != 0 && address & 0xfff == 0
 }
 
+/// Whether a return probe waits for the function to return whose stack pointer
+/// was `slot` at its entry. Where the kernel does not tell, it is taken to.
+#[inline(always)]
+pub fn is_pending(slot: u64) -> bool {
+    config::HIDDEN_RETURNS.load().known == 0 || hidden_return(slot) != 0
+}
+
 /// The return address that belongs at `slot` where `found` is, and whether it
 /// is another one.
 #[inline(always)]
@@ -32,7 +39,8 @@ pub fn true_return(slot: u64, found: u64) -> (u64, bool) {
     (found, false)
 }
 
-/// The return address that a return probe took from `slot`; 0: none did.
+/// The return address that a return probe took from `slot`; 0: none did. `slot`
+/// is what the kernel has noted: the stack pointer at the function's entry.
 ///
 /// Of global linkage and with a scalar argument: the verifier checks it once.
 #[inline(never)]

@@ -7,8 +7,10 @@
 #![feature(asm_experimental_arch)]
 
 mod admit;
+mod arch;
 mod cache;
 mod config;
+mod copy;
 mod count;
 mod growth;
 mod heap;

@@ -12,6 +12,7 @@ use memtrace_common::{
 };
 
 use crate::{
+    arch,
     count::{count, count_enter, count_return},
     probe::{Registers, keep_kernel_stack, known_cookie},
     ring::{head, send},
@@ -40,13 +41,12 @@ struct Call {
 impl Call {
     #[inline(always)]
     fn read(regs: *mut pt_regs) -> Self {
-        // SAFETY: the context of a uprobe program; the verifier checks it.
-        let regs = unsafe { &*regs };
+        let [first, second, third, fourth] = arch::CALL_ARGUMENTS;
         Self {
-            first: regs.rdi,
-            second: regs.rsi,
-            third: regs.rdx,
-            fourth: regs.r10,
+            first: first.read(regs),
+            second: second.read(regs),
+            third: third.read(regs),
+            fourth: fourth.read(regs),
         }
     }
 }

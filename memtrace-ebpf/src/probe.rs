@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use memtrace_common::{Cookie, Counter, cookie::ProcessAddress};
 
-use crate::{config, count::count, maps};
+use crate::{arch, config, count::count, maps};
 
 /// To be called by every program that a probe runs, and by nothing else.
 ///
@@ -31,8 +31,7 @@ pub fn cookie(ctx: &ProbeContext) -> Cookie {
         // SAFETY: the context of a uprobe program.
         return Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
     }
-    // SAFETY: the context of a uprobe program; the verifier checks it.
-    let address = unsafe { (*ctx.regs).rip };
+    let address = arch::IP.read(ctx.regs);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let key = ProcessAddress {
         address,
@@ -61,30 +60,15 @@ pub fn known_cookie(ctx: &ProbeContext) -> Option<Cookie> {
     Some(cookie)
 }
 
-/// The registers of integer arguments. Read once a program, all of them: the
-/// verifier refuses a context's pointer that was computed, which is what a
-/// compiler makes of a choice between fields.
+/// The registers of integer arguments. Read once a program, all of them: see
+/// [`arch::Register::read`].
 #[derive(Clone, Copy)]
 pub struct Registers([u64; 6]);
 
 impl Registers {
     #[inline(always)]
     pub fn read(ctx: &ProbeContext) -> Self {
-        macro_rules! read {
-            ($register:ident) => {
-                // SAFETY: the context of a uprobe program; the verifier checks
-                // it.
-                unsafe { core::ptr::read_volatile(&raw const (*ctx.regs).$register) }
-            };
-        }
-        Self([
-            read!(rdi),
-            read!(rsi),
-            read!(rdx),
-            read!(rcx),
-            read!(r8),
-            read!(r9),
-        ])
+        Self(arch::ARGUMENTS.map(|argument| argument.read(ctx.regs)))
     }
 
     /// The argument with this number, where all still are in registers;

@@ -18,7 +18,7 @@ use memtrace_common::{
 };
 
 use crate::{
-    cache, config,
+    arch, cache, config, copy,
     count::count,
     hidden, maps,
     ring::{self, head, wake_up},
@@ -30,26 +30,24 @@ use crate::{
 /// The user's stack pointer.
 #[inline(always)]
 pub fn pointer(regs: *mut pt_regs) -> u64 {
-    // SAFETY: the context of a uprobe program; the verifier checks the access.
-    unsafe { (*regs).rsp }
+    arch::SP.read(regs)
 }
 
 /// Makes the thread's frame that of the caller of a function that has returned,
 /// or is at its `ret` instruction (`at_ret`).
 #[inline(always)]
 pub fn at_return(regs: *mut pt_regs, thread: &mut Thread, at_ret: bool) -> bool {
-    // SAFETY: as in `pointer`.
-    let regs = unsafe { &*regs };
-    let (mut ip, mut sp, fp) = (regs.rip, regs.rsp, regs.rbp);
+    let (mut ip, mut sp) = (arch::IP.read(regs), pointer(regs));
+    let fp = arch::FP.read(regs);
     if at_ret {
-        // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(sp as *const u64) } {
-            Ok(address) => ip = hidden::true_return(sp, address).0,
-            Err(_) => return false,
+        match arch::return_address(regs, sp) {
+            Some(address) => ip = hidden::true_return(sp, address).0,
+            None => return false,
         }
-        sp = sp.wrapping_add(8);
+        sp = sp.wrapping_add(arch::PUSHED);
     }
     thread.frame = Registers { ip, sp, fp };
+    thread.link = 0;
     true
 }
 
@@ -57,17 +55,15 @@ pub fn at_return(regs: *mut pt_regs, thread: &mut Thread, at_ret: bool) -> bool 
 /// its system call.
 #[inline(always)]
 pub fn behind_system_call(regs: *mut pt_regs, thread: &mut Thread, probe: Cookie) -> bool {
-    // SAFETY: as in `pointer`.
-    let regs = unsafe { &*regs };
-    let slot = regs.rsp.wrapping_add(probe.depth());
-    // SAFETY: the helper checks the address.
-    let Ok(ip) = (unsafe { bpf_probe_read_user(slot as *const u64) }) else {
+    let sp = pointer(regs);
+    let slot = sp.wrapping_add(probe.depth());
+    let Some(ip) = arch::return_address(regs, slot) else {
         return false;
     };
     let fp = match probe.frame_pointer() {
-        None => regs.rbp,
+        None => arch::FP.read(regs),
         Some(offset) => {
-            let saved = regs.rsp.wrapping_add(offset);
+            let saved = sp.wrapping_add(offset);
             // SAFETY: the helper checks the address.
             match unsafe { bpf_probe_read_user(saved as *const u64) } {
                 Ok(fp) => fp,
@@ -75,9 +71,10 @@ pub fn behind_system_call(regs: *mut pt_regs, thread: &mut Thread, probe: Cookie
             }
         }
     };
-    let sp = slot.wrapping_add(8);
+    let sp = slot.wrapping_add(arch::PUSHED);
     let (ip, _) = hidden::true_return(slot, ip);
     thread.frame = Registers { ip, sp, fp };
+    thread.link = 0;
     true
 }
 
@@ -94,12 +91,16 @@ pub fn capture(thread: &mut Thread) -> u64 {
         (u64::from(pid) << 32) | u64::from(mappings.generation),
         u64::from(mappings.first),
     );
-    let seed = mix(mix(process, ip), sp);
+    let mut seed = mix(mix(process, ip), sp);
+    if arch::LINKS {
+        seed = mix(seed, thread.link);
+    }
     if let Some(hash) = cache::begin(thread, sp, seed, fp) {
         return hash;
     }
     trail::begin(thread, process);
     thread.guessed = 0;
+    thread.lost_depth = 0;
     thread.fp_slot = 0;
     thread.depth = 0;
     thread.hash = (u64::from(mappings.generation) << 32) | u64::from(pid);
@@ -127,6 +128,17 @@ pub fn capture(thread: &mut Thread) -> u64 {
     let (hash, depth) = thread.known;
     let flags = if whole { 0 } else { StackFlags::TRUNCATED };
     begin_record(thread, hash, depth as u32, flags);
+    let copied = if copy::is_wanted(thread, process) {
+        copy::stack_copy()
+    } else {
+        0
+    };
+    if copied != 0 {
+        thread.stack.start.hash = copied;
+        thread.stack.start.head.flags = StackFlags::TRUNCATED | StackFlags::COPIED;
+        send_if_new(thread);
+        return copied;
+    }
     const NEXT: u64 = Step::Next as u64;
     const UNREADABLE: u64 = Step::Unreadable as u64;
     const NO_RULE: u64 = Step::NoRule as u64;

@@ -5,14 +5,26 @@
 //! One call is enough. What a traced function calls inside is its own business
 //! (calloc → malloc → mmap), and the outermost call is told from inner ones by
 //! where its return address lies on the stack.
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+};
 use aya_log_ebpf::debug;
 use memtrace_common::{
-    Cookie, Counter, event::StackRecord, limit::STACK_WINDOW, unwind::ProcessMappings,
+    Cookie, Counter,
+    event::{StackCopyHead, StackRecord},
+    limit::STACK_WINDOW,
+    unwind::ProcessMappings,
 };
 
 use crate::{
-    cache::Path, count::count, hidden::may_be_trampoline, maps, trail::Trail, unwind::Registers,
+    arch,
+    cache::Path,
+    count::count,
+    hidden::{is_pending, may_be_trampoline},
+    maps,
+    trail::Trail,
+    unwind::Registers,
 };
 
 /// What a call in flight was asked for.
@@ -31,7 +43,8 @@ pub struct Arguments {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Call {
-    /// Address of its return address; 0: none.
+    /// The stack pointer at its entry, which on x86-64 is the address of its
+    /// return address; 0: none.
     slot: u64,
     /// The return address itself, where no return probe replaces it; 0 where
     /// one does.
@@ -53,6 +66,16 @@ impl Call {
     fn is_around(&self, slot: u64) -> bool {
         if self.slot < slot {
             return false;
+        }
+        if arch::LINKS {
+            // Where the function keeps its return address is not known. The
+            // kernel tells whether its return is pending; of a function without
+            // a return probe, nobody.
+            return if self.return_address == 0 {
+                is_pending(self.slot)
+            } else {
+                slot != self.slot
+            };
         }
         // SAFETY: the helper checks the address.
         let found = unsafe { bpf_probe_read_user(self.slot as *const u64) };
@@ -84,8 +107,13 @@ pub struct Thread {
     pub unreadable: u64,
     /// The frame that a walk has reached.
     pub frame: Registers,
-    /// Where the frame's frame pointer was read; 0: it is in its register.
+    /// Where the frame's frame pointer was read; 0: it is in its register; or
+    /// [`crate::trail::ELSEWHERE`].
     pub fp_slot: u64,
+    /// The frame's return address, if its function may not have saved it:
+    /// where [`arch::LINKS`], and the frame is the innermost or was
+    /// interrupted; otherwise 0.
+    pub link: u64,
     /// Of the process; see [`crate::unwind::mappings`].
     pub mappings: ProcessMappings,
     /// How the last [`crate::unwind::Step`] ended.
@@ -101,6 +129,13 @@ pub struct Thread {
     pub mapped: u32,
     /// Whether any frame was not: 0 or 1.
     pub guessed: u32,
+    /// The first frame that was not.
+    pub lost: Registers,
+    /// How many frames there were with it; 0: all were in mapped code.
+    pub lost_depth: u32,
+    /// Copies of stacks that were sent under the list of mappings `copies_of`.
+    pub copies: u32,
+    pub copies_of: u64,
     /// What the walk has read.
     pub path: Path,
     /// The last walk.
@@ -109,6 +144,8 @@ pub struct Thread {
     pub window_start: u64,
     /// Valid bytes of `window`.
     pub window_length: u64,
+    /// What `window` is sent behind; see [`crate::copy`].
+    pub copy: StackCopyHead,
     /// A copy of part of the user stack.
     pub window: [u64; STACK_WINDOW / 8],
     /// Where a stack is put together.
@@ -176,7 +213,8 @@ impl Thread {
 
     /// Begins an allocator's function, unless it is nested in another.
     #[inline(always)]
-    pub fn begin(&mut self, slot: u64, cookie: Cookie, arguments: Arguments) -> bool {
+    pub fn begin(&mut self, regs: *const pt_regs, cookie: Cookie, arguments: Arguments) -> bool {
+        let slot = arch::SP.read(regs);
         if self.is_nested(slot) {
             return false;
         }
@@ -186,9 +224,7 @@ impl Thread {
         self.call.return_address = 0;
         if cookie.is_return() {
             self.inner_result = 0;
-            // SAFETY: the helper checks the address.
-            let found = unsafe { bpf_probe_read_user(slot as *const u64) };
-            self.call.return_address = found.unwrap_or(0);
+            self.call.return_address = arch::return_address(regs, slot).unwrap_or(0);
         }
         self.call.slot = slot;
         self.call.cookie = cookie;

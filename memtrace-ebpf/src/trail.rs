@@ -24,8 +24,23 @@ pub struct Frame {
     sp: u64,
     fp: u64,
     /// Where its frame pointer was read (0: it was in the register from the
-    /// start), with [`ASKS_FP`] and [`OTHER`].
+    /// start; [`ELSEWHERE`]), with [`ASKS_FP`] and [`OTHER`].
     from: u64,
+}
+
+/// In [`Frame::from`]: where a signal put it. That lies on another part of the
+/// stack, or on another stack, and so tells nothing once the signal is over.
+pub const ELSEWHERE: u64 = 8;
+
+impl Frame {
+    /// Whether its frame pointer was read by a step between the frame whose stack
+    /// pointer is `base` and this one: those read between both. What was read
+    /// further in lies below, or on another stack.
+    #[inline(always)]
+    fn was_loaded_since(&self, base: u64) -> bool {
+        let slot = self.from & !FLAGS;
+        slot >= base && slot < self.sp
+    }
 }
 
 /// The step outwards asks for the frame pointer.
@@ -49,7 +64,8 @@ pub struct Trail {
     frames: [Frame; MAX_FRAMES],
     /// Frames of the walk that goes on, from the innermost.
     fresh: [Frame; MAX_FRAMES],
-    /// Number of frames of the last walk that this one ends with, unchanged.
+    /// Number of frames of the last walk that this one ends with, unchanged; 0 as
+    /// long as it has not come to their end.
     shared: u32,
     /// Number of frames that were followed.
     followed: u32,
@@ -149,15 +165,14 @@ pub extern "C" fn trail_follow() -> u64 {
     for _ in 0..MAX_FRAMES {
         // Frames behind this one.
         let left = thread.trail.near.wrapping_sub(1);
-        let from = frame.from & !FLAGS;
-        if from < base {
+        if !frame.was_loaded_since(base) {
             // It has the frame pointer of the first one, whose origin is new.
             thread.trail.shared = left;
         }
         if frame.from & OTHER != 0 {
             break;
         }
-        if frame.from & ASKS_FP != 0 && frame_pointer(thread, from, base, fp) != Some(frame.fp) {
+        if frame.from & ASKS_FP != 0 && frame_pointer(thread, &frame, base, fp) != Some(frame.fp) {
             break;
         }
         if left == 0 {
@@ -169,7 +184,7 @@ pub extern "C" fn trail_follow() -> u64 {
             break;
         }
         let mut copy = caller;
-        if caller.from & !FLAGS < base {
+        if !caller.was_loaded_since(base) {
             copy.from = thread.fp_slot | caller.from & FLAGS;
         }
         thread.trail.fresh[place(depth)] = copy;
@@ -180,13 +195,15 @@ pub extern "C" fn trail_follow() -> u64 {
         thread.trail.near = left;
         frame = caller;
     }
+    // What is outside may be another stack: if the walk does not come to the last
+    // one again, none of that one's frames may be kept.
+    thread.trail.shared = 0;
     if thread.depth == begun {
         return NOWHERE;
     }
-    let from = frame.from & !FLAGS;
-    let now = frame_pointer(thread, from, base, fp).unwrap_or(0);
-    if from >= base {
-        thread.fp_slot = from;
+    let now = frame_pointer(thread, &frame, base, fp).unwrap_or(0);
+    if frame.was_loaded_since(base) {
+        thread.fp_slot = frame.from & !FLAGS;
     }
     // The step from there may ask for it.
     thread.trail.fresh[place(thread.depth.wrapping_sub(1) as usize)].fp = now;
@@ -195,17 +212,18 @@ pub extern "C" fn trail_follow() -> u64 {
         sp: frame.sp,
         fp: now,
     };
+    thread.link = 0;
     FURTHER
 }
 
-/// The frame pointer that was read `from` there, where `base` is the first
-/// frame's stack pointer and `fp` its frame pointer.
+/// The frame pointer of `frame` now, where `base` is the first frame's stack
+/// pointer and `fp` its frame pointer.
 #[inline(always)]
-fn frame_pointer(thread: &mut Thread, from: u64, base: u64, fp: u64) -> Option<u64> {
-    if from < base {
-        Some(fp)
+fn frame_pointer(thread: &mut Thread, frame: &Frame, base: u64, fp: u64) -> Option<u64> {
+    if frame.was_loaded_since(base) {
+        word(thread, frame.from & !FLAGS)
     } else {
-        word(thread, from)
+        Some(fp)
     }
 }
 

@@ -4,7 +4,7 @@ use memtrace_common::unwind::{
     CfaRule, Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
-use crate::{cache, config, hidden, maps, stack::word, thread::Thread, trail};
+use crate::{arch, cache, config, copy, hidden, maps, stack::word, thread::Thread, trail};
 
 /// The registers of a frame, as far as walking needs them. `ip` is the
 /// address behind the call instruction.
@@ -40,12 +40,6 @@ const CHUNK_STEPS: u32 = 17;
 /// Halvings that find a row in a chunk.
 const ROW_STEPS: u32 = 9;
 
-// From the start of the `ucontext`, x86-64 (`struct rt_sigframe`, uapi
-// sigcontext.h): the general registers begin at 40.
-const UCONTEXT_FP: u64 = 40 + 10 * 8;
-const UCONTEXT_SP: u64 = 40 + 15 * 8;
-const UCONTEXT_IP: u64 = 40 + 16 * 8;
-
 /// The process's part of the mapping table.
 #[inline(always)]
 pub fn mappings(pid: u32) -> ProcessMappings {
@@ -76,6 +70,9 @@ pub fn step(thread: &mut Thread) -> Step {
     let mapped = packed != NO_CODE;
     let row: UnwindRow = zerocopy::transmute!(if mapped { packed } else { UNKNOWN });
     thread.mapped = u32::from(mapped);
+    if !mapped {
+        copy::note(thread);
+    }
     let rule = row.rule();
     if !mapped || rule == CfaRule::Stray as u8 {
         thread.guessed = 1;
@@ -85,7 +82,10 @@ pub fn step(thread: &mut Thread) -> Step {
 
     let unknown = rule == CfaRule::Unknown as u8 || rule == CfaRule::Stray as u8;
     let deref = rule == CfaRule::DerefFramePointer as u8;
-    let asks_fp = unknown || deref || rule == CfaRule::FramePointer as u8;
+    // Other processors' rules are none here, and no code for them.
+    let by_fp = arch::LINKS && rule == CfaRule::FrameRecord as u8;
+    let by_sp = arch::LINKS && rule == CfaRule::StackRecord as u8;
+    let asks_fp = unknown || deref || by_fp || rule == CfaRule::FramePointer as u8;
     if asks_fp {
         cache::note_frame_pointer(thread, fp);
     }
@@ -94,15 +94,15 @@ pub fn step(thread: &mut Thread) -> Step {
     let mut indirect = signal;
     // The canonical frame address, or, when `indirect`, where to read it (in
     // signal frames: the interrupted stack pointer).
-    let mut cfa = if rule == CfaRule::StackPointer as u8 {
+    let mut cfa = if rule == CfaRule::StackPointer as u8 || by_sp {
         sp.wrapping_add(offset)
-    } else if rule == CfaRule::FramePointer as u8 {
+    } else if rule == CfaRule::FramePointer as u8 || by_fp {
         fp.wrapping_add(offset)
     } else if deref {
         indirect = true;
         fp.wrapping_add(offset)
     } else if signal {
-        sp.wrapping_add(UCONTEXT_SP)
+        sp.wrapping_add(arch::SIGNAL_FRAME.sp)
     } else if rule == CfaRule::Plt as u8 {
         sp.wrapping_add(if ip & 15 >= offset / 8 { 16 } else { 8 })
     } else if rule == CfaRule::End as u8 {
@@ -130,16 +130,38 @@ pub fn step(thread: &mut Thread) -> Step {
             None => return Step::Unreadable,
         }
     }
-    let (mut fp_at, mut ip_at) = (cfa.wrapping_sub(saved_fp), cfa.wrapping_sub(8));
+    let arch::Saved {
+        fp: mut fp_at,
+        ip: mut ip_at,
+    } = arch::saved(cfa, saved_fp);
+    if by_fp || by_sp {
+        fp_at = if by_fp { fp } else { sp };
+        ip_at = fp_at.wrapping_add(8);
+    }
     // Functions that realign their stack save the caller's frame pointer
     // where theirs points to.
     if deref {
         fp_at = fp;
     }
     if signal {
-        (fp_at, ip_at) = (sp.wrapping_add(UCONTEXT_FP), sp.wrapping_add(UCONTEXT_IP));
+        fp_at = sp.wrapping_add(arch::SIGNAL_FRAME.fp);
+        ip_at = sp.wrapping_add(arch::SIGNAL_FRAME.ip);
+    } else if arch::LINKS && ip_at == 0 {
+        return leave_leaf(thread, cfa);
     } else if cfa <= sp {
         return Step::NoRule;
+    }
+    if arch::LINKS {
+        thread.link = 0;
+        if signal {
+            // What was interrupted may not have saved its return address.
+            let link_at = sp.wrapping_add(arch::SIGNAL_FRAME.link);
+            let Some(link) = word(thread, link_at) else {
+                return Step::Unreadable;
+            };
+            cache::note(thread, link_at, link);
+            thread.link = link;
+        }
     }
     // Ascending addresses, so that the window moves at most once.
     let mut caller_fp = fp;
@@ -147,7 +169,7 @@ pub fn step(thread: &mut Thread) -> Step {
         match word(thread, fp_at) {
             Some(value) => {
                 caller_fp = value;
-                thread.fp_slot = fp_at;
+                thread.fp_slot = if signal { trail::ELSEWHERE } else { fp_at };
             }
             None => return Step::Unreadable,
         }
@@ -156,12 +178,24 @@ pub fn step(thread: &mut Thread) -> Step {
         return Step::Unreadable;
     };
     cache::note(thread, ip_at, caller);
+    if arch::LINKS {
+        if ip_at != cfa.wrapping_sub(8) || caller != arch::code(caller) {
+            trail::note_step(thread, false, true);
+        }
+        caller = arch::code(caller);
+    }
     if caller < LOWEST_CODE {
         trail::note_step(thread, false, true);
         // Zero ends the stacks of threads.
         return if caller == 0 { Step::End } else { Step::NoRule };
     }
-    let (returns_to, hidden) = hidden::true_return(ip_at, caller);
+    // By the stack pointer at the function's entry; signal frames have none.
+    let entry = if signal {
+        ip_at
+    } else {
+        cfa.wrapping_sub(arch::PUSHED)
+    };
+    let (returns_to, hidden) = hidden::true_return(entry, caller);
     if hidden {
         // The word on the stack does not say where to.
         cache::forget(thread);
@@ -176,6 +210,25 @@ pub fn step(thread: &mut Thread) -> Step {
         sp: cfa,
         fp: caller_fp,
     };
+    Step::Next
+}
+
+/// The step from a function that has its return address in the register still:
+/// the innermost, or one that a signal interrupted.
+#[inline(always)]
+fn leave_leaf(thread: &mut Thread, cfa: u64) -> Step {
+    let Registers { sp, fp, .. } = current(thread);
+    let link = arch::code(thread.link);
+    thread.link = 0;
+    if link < LOWEST_CODE || cfa < sp {
+        return Step::NoRule;
+    }
+    trail::note_step(thread, false, true);
+    let (ip, hidden) = hidden::true_return(cfa, link);
+    if hidden {
+        cache::forget(thread);
+    }
+    thread.frame = Registers { ip, sp: cfa, fp };
     Step::Next
 }
 

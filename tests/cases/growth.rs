@@ -355,6 +355,11 @@ fn bad_input() -> Result<()> {
     check::misused(&run(&["--all", "-p", "1"])?, "--all")?;
     check::misused(&run(&["--all", "-f", "folded"])?, "folded")?;
     check::misused(&run(&["-p", "1", "--faults", "magic"])?, "perf-user")?;
+    for watched in [&["--all"][..], &["-p", "1", "--no-probes"]] {
+        for how in [["--faults", "perf"], ["--calls", "off"]] {
+            check::misused(&run(&[watched, &how].concat())?, "cannot be used with")?;
+        }
+    }
     let mut ended = Command::new("true").spawn()?;
     let pid = ended.id().to_string();
     ended.wait()?;

@@ -136,6 +136,8 @@ fn what_is_no_log_is_refused() -> Result<()> {
         &["MemFree"],
     )?;
     check::misused(&tracer::run(&["oom", "--meminfo", &path], SOON)?, "--from")?;
+    let top = tracer::run(&["oom", "--from", &path, "--top", "3"], SOON)?;
+    check::misused(&top, "cannot be used with")?;
     check::misused(
         &tracer::run(&["oom", "--from", &log, "--kernel", "new"], SOON)?,
         "version",

@@ -263,6 +263,12 @@ const BUILDS: &[Build] = &[
         flags: STATIC_STRIPPED,
     },
     Build {
+        program: "pin",
+        source: "pin.c",
+        compiler: "gcc",
+        flags: PLAIN,
+    },
+    Build {
         program: "mallinfo",
         source: "mallinfo.c",
         compiler: "gcc",

@@ -1,7 +1,8 @@
 //! `cargo xtask build-ebpf`: builds the kernel side, checks or renews the
 //! object that the repository carries.
-use crate::ebpf::Toolchain;
 use crate::ebpf::carried::{Carried, bytes_hash};
+use crate::ebpf::{Processor, Toolchain};
+use crate::test::Tally;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,15 @@ pub(crate) struct BuildEbpf {
     /// Renew the object that the repository carries
     #[arg(long, conflicts_with = "check")]
     update: bool,
+    /// Build for this processor; the repository carries no object for others
+    /// than the default
+    #[arg(
+        long,
+        default_value = Processor::CARRIED.name(),
+        value_parser = Processor::named,
+        conflicts_with_all = ["check", "update"]
+    )]
+    arch: Processor,
 }
 
 const RENEW: &str = "`cargo xtask build-ebpf --update` renews it";
@@ -24,7 +34,7 @@ impl BuildEbpf {
         if self.check {
             return check(root);
         }
-        let (toolchain, object) = build(root)?;
+        let (toolchain, object) = build(root, self.arch)?;
         eprintln!(
             "{}: {} bytes",
             object.display(),
@@ -38,10 +48,15 @@ impl BuildEbpf {
     }
 }
 
-fn build(root: &Path) -> Result<(Toolchain, PathBuf)> {
+fn build(root: &Path, processor: Processor) -> Result<(Toolchain, PathBuf)> {
     let toolchain = Toolchain::find().context("`cargo xtask setup` installs it")?;
-    let object = toolchain.build(root)?;
+    let object = toolchain.build(root, processor)?;
     Ok((toolchain, object))
+}
+
+/// Builds the kernel side for the processor that no object is carried for.
+pub(crate) fn check_other(root: &Path) -> Result<Tally> {
+    build(root, Processor::Aarch64).map(|_| Tally::PASSED)
 }
 
 /// Fails if the carried object comes from other sources, or is not what the
@@ -50,7 +65,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     // Before the build: this needs no toolchain.
     let carried = Carried::read(root).context(RENEW)?;
     carried.check(root).context(RENEW)?;
-    let (toolchain, object) = build(root)?;
+    let (toolchain, object) = build(root, Processor::CARRIED)?;
     if !carried.made_by(&toolchain) {
         eprintln!("the carried object was made by other versions: bytes not compared");
         return Ok(());

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. CI
 //! runs the same command.
-use crate::ebpf::Toolchain;
+use crate::ebpf::{Processor, Toolchain};
 use crate::shell::{cargo, is_root, memtrace, run};
 use crate::soak::Soak;
 use crate::vm::matrix;
@@ -75,6 +75,7 @@ const STEPS: &[Step] = &[
     }),
     ("manual pages", |root| check(man::check(root))),
     ("carried object", |root| check(build_ebpf::check(root))),
+    ("aarch64 object", build_ebpf::check_other),
     ("clippy", clippy),
     ("clippy of the kernel side", clippy_ebpf),
     ("unit tests", unit_tests),
@@ -174,7 +175,7 @@ fn clippy(root: &Path) -> Result<Tally> {
 }
 
 fn clippy_ebpf(root: &Path) -> Result<Tally> {
-    match Toolchain::find()?.clippy(root) {
+    match Toolchain::find()?.clippy(root, Processor::CARRIED) {
         Some(mut command) => check(run(&mut command)),
         None => Ok(skip(
             "clippy of the kernel side",

@@ -109,6 +109,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 
+    /// At the report, also look into the processes' glibc heaps: which block keeps each
+    /// from shrinking, and who allocated it
+    #[arg(long)]
+    pub heap_walk: bool,
+
     /// Sizes as plain numbers of bytes, in text
     #[arg(long)]
     pub raw: bool,
@@ -204,8 +209,23 @@ impl Args {
                 ErrorKind::ValueValidation,
                 format!("--min-size ({min} bytes) is larger than --max-size ({max} bytes): no block would count"),
             )),
-            _ => self.check_interval(),
+            _ => self.check_interval().and_then(|()| self.check_heap_walk()),
         }
+    }
+
+    /// The other formats have no place for it.
+    fn check_heap_walk(&self) -> Result<(), clap::Error> {
+        let format = self.reporting.format;
+        if self.heap_walk && !format.is_excerpt() {
+            return Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                format!(
+                    "--heap-walk is for --format text and json: {} shows stacks alone",
+                    format.name
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Reports that cannot follow one another need a file, where each takes the

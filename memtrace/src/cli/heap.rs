@@ -97,7 +97,10 @@ async fn trace_running(
     let (mut session, reader) = Session::prepare(options(args), &pids)?;
     log_kernel_side(&mut session, args);
     session.attach()?;
-    let follower = args.children.then(|| follow(&pids, None)).transpose()?;
+    let follower = args
+        .children
+        .then(|| follow(&pids, None, true))
+        .transpose()?;
     announce(&session);
     let mut run = Run::new(args, output, session, reader, recorder);
     run.changes = follower.map(|(_, changes)| changes);
@@ -106,13 +109,13 @@ async fn trace_running(
     Ok(0)
 }
 
-fn follow(pids: &[u32], wake: Option<u32>) -> anyhow::Result<(Follower, Changes)> {
+fn follow(pids: &[u32], wake: Option<u32>, children: bool) -> anyhow::Result<(Follower, Changes)> {
     let (sender, changes) = mpsc::unbounded_channel();
     let changed = move |change| {
         // Nobody listens any more: dropping it lets the process go.
         let _ = sender.send(change);
     };
-    let follower = Follower::start(PathBuf::from("/proc"), pids, wake, changed)?;
+    let follower = Follower::start(PathBuf::from("/proc"), pids, wake, children, changed)?;
     Ok((follower, changes))
 }
 
@@ -144,13 +147,10 @@ async fn trace_command(
         run.finish().await?;
         return as_shell(status).and_then(|status| unless_failed(status, run.recorded));
     }
-    let mut follower = None;
-    if args.children {
-        let pid = child.as_raw().unsigned_abs();
-        let (thread, changes) = follow(&[pid], Some(pid))?;
-        follower = Some(thread);
-        run.changes = Some(changes);
-    }
+    // It may run another program, as env and shell scripts do.
+    let pid = child.as_raw().unsigned_abs();
+    let (follower, changes) = follow(&[pid], Some(pid), args.children)?;
+    run.changes = Some(changes);
     let asked = run.until_asked(&mut signals).await?;
     let recorded = std::mem::replace(&mut run.recorded, Ok(()));
     drop(run);
@@ -176,7 +176,7 @@ fn start_traced(args: &Args, held: Held) -> anyhow::Result<(Session, Reader, Opt
     let (mut session, reader) = Session::prepare(options(args), &[pid])?;
     log_kernel_side(&mut session, args);
     session.refresh(pid, false);
-    let ended = held.run_to_entry(args.children, || {
+    let ended = held.run_to_entry(|| {
         session.refresh(pid, false);
     })?;
     if ended.is_none() {
@@ -196,14 +196,10 @@ fn as_shell(status: WaitStatus) -> anyhow::Result<i32> {
 }
 
 /// Waits for the command's end and returns its status as a shell would.
-async fn wait_for(
-    child: Pid,
-    follower: Option<Follower>,
-    signals: &mut Signals,
-) -> anyhow::Result<i32> {
+async fn wait_for(child: Pid, follower: Follower, signals: &mut Signals) -> anyhow::Result<i32> {
     let mut waiting = tokio::task::spawn_blocking(move || match (waitpid(child, None), follower) {
         // The thread that follows has waited for it.
-        (Err(Errno::ECHILD), Some(follower)) => follower.exit_status(child).ok_or(Errno::ECHILD),
+        (Err(Errno::ECHILD), follower) => follower.exit_status(child).ok_or(Errno::ECHILD),
         (status, _) => status,
     });
     loop {

@@ -119,7 +119,11 @@ fn named(path: &Path) -> String {
 
 /// A saved file, or a folder: the files themselves, or `proc` and `sys` in it.
 fn load(path: &Path) -> anyhow::Result<Machine> {
-    let name = named(path);
+    let name = if path.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let failed = || format!("cannot read {name}");
     let text = if path.as_os_str() == "-" {
         text(io::stdin().lock()).with_context(failed)?

@@ -47,7 +47,13 @@ pub struct OomArgs {
     pub list: bool,
 
     /// Show this many processes with --list; 0 shows all
-    #[arg(long, value_name = "NUMBER", default_value_t = 20, requires = "list")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 20,
+        requires = "list",
+        conflicts_with = "from"
+    )]
     pub top: usize,
 
     /// Record for this long (10m, 8h) [default: until Ctrl-C]
@@ -101,7 +107,11 @@ fn list(args: &OomArgs) -> anyhow::Result<i32> {
 }
 
 fn explain(args: &OomArgs, from: &Path) -> anyhow::Result<i32> {
-    let name = from.display();
+    let name = if from.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        from.display().to_string()
+    };
     let log = read_log(from).with_context(|| format!("cannot read the log {name}"))?;
     let mut kills = kernel_log::parse(&log, args.kernel);
     if kills.is_empty() {

@@ -1,6 +1,6 @@
 //! The loop of a trace: events, processes that change or end, reports, and the
 //! end.
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{
     args::{Args, usual_top},
+    heapwalk,
     output::Output,
     progress::Progress,
     signals::{Asked, Exit, Signals},
@@ -22,6 +23,7 @@ use crate::{
     report::{
         assemble::{self, Choice},
         heap::HeapReport,
+        pinned::{self, Look},
     },
     session::{Session, monotonic_ns},
     symbol::{self, Symbolizer},
@@ -42,6 +44,8 @@ pub(super) struct Run<'a> {
     symbolizer: Symbolizer,
     /// What became of the capture.
     pub(super) recorded: Result<(), RecordError>,
+    /// The latest looks into the processes' heaps.
+    looks: Vec<Look>,
 }
 
 impl<'a> Run<'a> {
@@ -57,6 +61,7 @@ impl<'a> Run<'a> {
         }
         Self {
             recorded: Ok(()),
+            looks: Vec::new(),
             exits: watch(&session),
             changes: None,
             symbolizer: Symbolizer::new(symbol::Options::default()),
@@ -92,6 +97,7 @@ impl<'a> Run<'a> {
                     self.exits = watch(&self.session);
                 }
                 () = until(next_report) => {
+                    self.look().await?;
                     if !self.report(monotonic_ns())? { break }
                     next_report = self.args.interval.map(|interval| Instant::now() + interval);
                 }
@@ -109,6 +115,7 @@ impl<'a> Run<'a> {
     pub(super) async fn finish(&mut self) -> anyhow::Result<()> {
         // Whoever waits for probes goes on without.
         self.changes = None;
+        self.look().await?;
         let (end, mut probes) = self.session.end();
         let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
         let detached = loop {
@@ -133,6 +140,40 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Looks into the heaps of all processes that live, if that is asked for.
+    /// Events are taken in meanwhile: large heaps take a while.
+    async fn look(&mut self) -> anyhow::Result<()> {
+        if !self.args.heap_walk {
+            return Ok(());
+        }
+        self.session.any_alive();
+        let processes = self.session.traced.iter().map(|traced| &traced.process);
+        let processes: Vec<(u32, bool)> = processes
+            .map(|process| (process.target.pid, process.exited))
+            .collect();
+        let mut looking = tokio::task::spawn_blocking(move || {
+            let heap = |pid, exited| {
+                if exited {
+                    return Err("it has ended".to_owned());
+                }
+                heapwalk::look(Path::new("/proc"), pid, false).map_err(|error| format!("{error:#}"))
+            };
+            let look = |(pid, exited)| Look {
+                pid,
+                heap: heap(pid, exited),
+            };
+            processes.into_iter().map(look).collect()
+        });
+        let looks = loop {
+            tokio::select! {
+                looks = &mut looking => break looks,
+                Some(batch) = self.reader.next() => self.session.apply(&batch),
+            }
+        };
+        self.looks = looks.context("failed to look into the heaps")?;
+        Ok(())
+    }
+
     /// Returns whether anybody still reads.
     fn report(&mut self, now_ns: u64) -> anyhow::Result<bool> {
         let format = self.args.reporting.format;
@@ -141,7 +182,9 @@ impl<'a> Run<'a> {
             ..shown(self.args).choice(usual_top(format))
         };
         let progress = Progress::unknown("naming the code on the stacks");
-        let report = assemble::heap(&self.session.facts(now_ns), &choice, &mut self.symbolizer);
+        let facts = self.session.facts(now_ns);
+        let mut report = assemble::heap(&facts, &choice, &mut self.symbolizer);
+        report.heap_walk = pinned::join(&facts, &self.looks, &mut self.symbolizer);
         drop(progress);
         self.output.write(&report)
     }

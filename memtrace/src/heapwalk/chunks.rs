@@ -64,6 +64,13 @@ impl Tally {
             size: chunk.size,
             free_below: below,
         });
+        if below > 0 {
+            let mut holes = self.holes.iter_mut().map(|(hole, _)| hole);
+            let start = chunk.address.saturating_sub(below);
+            if let Some(hole) = holes.find(|hole| hole.address == start) {
+                hole.next = Some((chunk.address, chunk.size));
+            }
+        }
         if chunk.size == cache {
             self.candidates.push((chunk.address, chunk.link));
         }

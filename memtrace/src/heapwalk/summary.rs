@@ -148,6 +148,8 @@ pub struct Hole {
     pub blocks_above: u64,
     /// Their bytes.
     pub bytes_above: u64,
+    /// The block directly above it: address and size of the chunk.
+    pub next: Option<(u64, u64)>,
 }
 
 /// One arena, or all blocks with mappings of their own.

@@ -16,6 +16,18 @@ fn ticks(time_ns: u64) -> u32 {
 
 const TICK_SHIFT: u32 = 20;
 
+/// Nanoseconds. An age of 0 would say that there is no such block.
+fn age(now: u32, block: Block) -> u64 {
+    (u64::from(now.wrapping_sub(block.born)) << TICK_SHIFT).max(1)
+}
+
+/// One block, and how old it is.
+pub(super) struct Held {
+    pub(super) site: SiteId,
+    pub(super) size: u64,
+    pub(super) age_ns: u64,
+}
+
 /// A process's blocks.
 #[derive(Debug, Default)]
 pub(super) struct Heap {
@@ -101,8 +113,23 @@ impl Heap {
             site: block.site,
             size: block.size,
             weight: sampling.weigh(block.size),
-            // An age of 0 would say that there is no such block.
-            age_ns: (u64::from(now.wrapping_sub(block.born)) << TICK_SHIFT).max(1),
+            age_ns: age(now, block),
+        })
+    }
+
+    /// The block that begins at `address`, also if it is being reallocated
+    /// right now.
+    pub(super) fn at(&self, address: u64, now_ns: u64) -> Option<Held> {
+        let held = || {
+            let mut held = self.reallocating.values();
+            let found = held.find(|(old, _)| *old == address);
+            found.and_then(|(_, block)| *block)
+        };
+        let block = self.blocks.get(address).or_else(held)?;
+        Some(Held {
+            site: block.site,
+            size: block.size,
+            age_ns: age(ticks(now_ns), block),
         })
     }
 }

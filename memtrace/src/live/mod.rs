@@ -244,7 +244,7 @@ impl Live {
                 }
             }
             Record::Exec(_) => self.forget(pid),
-            Record::Modules(_) | Record::Stack(_) => {}
+            Record::Modules(_) | Record::Stack(_) | Record::StackCopy(_) => {}
         }
     }
 

@@ -58,6 +58,22 @@ pub struct Snapshot {
 }
 
 impl Live {
+    /// Who allocated the block that begins at `address` in a process: its site,
+    /// with the block's own size and age. `None`: it was not seen being
+    /// allocated, or has been freed.
+    pub fn block_at(&self, pid: u32, address: u64, now_ns: u64) -> Option<Outstanding> {
+        let held = self.processes.get(&pid)?.heap.at(address, now_ns)?;
+        Some(Outstanding {
+            site: *self.sites.get(held.site as usize)?,
+            bytes: held.size,
+            count: 1,
+            doubtful_bytes: 0,
+            doubtful_count: 0,
+            oldest_ns: held.age_ns,
+            newest_ns: held.age_ns,
+        })
+    }
+
     /// What is outstanding at `now_ns` (on the events' clock), for each site
     /// that has any, in no particular order.
     /// Allocations from before `last_loss_ns` are doubtful; 0: none are.

@@ -110,11 +110,18 @@ impl Table {
         }
     }
 
-    /// Whether there is one.
-    pub(super) fn contains(&self, address: u64) -> bool {
+    /// The block at `address`.
+    pub(super) fn get(&self, address: u64) -> Option<Block> {
         let hash = self.hasher.hash_one(address);
         let packed = self.packed.find(hash, |packed| packed.address() == address);
-        packed.is_some() || self.wide.contains_key(&address)
+        packed
+            .map(Packed::block)
+            .or_else(|| self.wide.get(&address).copied())
+    }
+
+    /// Whether there is one.
+    pub(super) fn contains(&self, address: u64) -> bool {
+        self.get(address).is_some()
     }
 
     /// All blocks.

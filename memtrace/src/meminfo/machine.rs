@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The one file that it cannot be made without.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("cannot read {} as /proc/meminfo: {source}", path.display())]
+    #[error("cannot read {} as /proc/meminfo", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,

@@ -138,6 +138,7 @@ impl Programs {
         let hidden = Wire(unwinding.hidden);
         let (method, remember) = (unwinding.method as u8, u8::from(unwinding.remember));
         let cookies = u8::from(has_cookies);
+        let copies = u8::from(job == Job::Heap);
         loader
             .map_max_entries("EVENTS", sizes.ring_bytes)
             .map_max_entries("ROWS", sizes.row_chunks)
@@ -149,6 +150,7 @@ impl Programs {
             .override_global("SAMPLE_BYTES", &admission.sample_bytes, true)
             .override_global("UNWIND", &method, true)
             .override_global("REMEMBER", &remember, true)
+            .override_global("COPIES", &copies, true)
             .override_global("HIDDEN_RETURNS", &hidden, true)
             .override_global(aya_log::LEVEL, &log_level, false);
         let mut load = || loader.load(OBJECT).map_err(why_not_loaded);

@@ -6,7 +6,7 @@ use std::{
 
 use aya::maps::{Array, HashMap as BpfHashMap, MapData, MapError};
 use memtrace_common::unwind::{
-    Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
+    CfaRule, Mapping, Method, ProcessMappings, ROWS_PER_CHUNK, RowChunk, STRAY, UnwindRow,
 };
 
 use super::{LoadError, Programs, pod::Wire};
@@ -26,6 +26,8 @@ pub struct Tables {
     next_chunk: u32,
     /// Index of the first mapping of each process, and how many it has.
     places: HashMap<u32, (u32, u32)>,
+    /// Chunks that were read back.
+    read: HashMap<u32, Box<RowChunk>>,
 }
 
 /// What has one table: a build id and, since some builds give theirs to many
@@ -141,6 +143,7 @@ impl Tables {
             loaded: HashMap::new(),
             next_chunk: 0,
             places: HashMap::new(),
+            read: HashMap::new(),
         })
     }
 
@@ -258,6 +261,57 @@ impl Tables {
             first = first.max(start + length);
         }
         first
+    }
+
+    /// The rule for an address of code of a process that has these mapped, as
+    /// the kernel side finds it once it knows them; `None`: nothing executable is
+    /// there.
+    pub fn rule(&mut self, modules: &Modules, address: u64) -> Option<UnwindRow> {
+        let Some(mapped) = modules.find(address) else {
+            let mut anonymous = modules.anonymous().iter();
+            let generated = anonymous.any(|(start, end)| (*start..*end).contains(&address));
+            return generated.then(|| self.no_row());
+        };
+        let mapping = self.mapping(mapped);
+        if mapping.chunks == STRAY {
+            return Some(UnwindRow::bare(CfaRule::Stray));
+        }
+        let pc = u32::try_from(address.wrapping_sub(mapping.bias)).unwrap_or(u32::MAX);
+        let (mut low, mut high) = (mapping.first_chunk, mapping.first_chunk + mapping.chunks);
+        while high.saturating_sub(low) > 1 {
+            let middle = low + (high - low) / 2;
+            match self.chunk(middle) {
+                Some(chunk) if chunk.rows[0].pc <= pc => low = middle,
+                _ => high = middle,
+            }
+        }
+        let rows = match self.chunk(low) {
+            Some(chunk) if mapping.chunks > 0 => &chunk.rows[..],
+            _ => &[],
+        };
+        let behind = rows.partition_point(|row| row.pc <= pc);
+        let row = behind.checked_sub(1).map(|index| rows[index]);
+        let known = row.filter(|row| row.rule() != CfaRule::Unknown as u8);
+        Some(known.unwrap_or_else(|| self.no_row()))
+    }
+
+    /// Where there is no rule.
+    fn no_row(&self) -> UnwindRow {
+        UnwindRow::bare(match self.method {
+            Method::Tables => CfaRule::Inexpressible,
+            _ => CfaRule::Unknown,
+        })
+    }
+
+    fn chunk(&mut self, index: u32) -> Option<&RowChunk> {
+        use std::collections::hash_map::Entry;
+        match self.read.entry(index) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let Wire(chunk) = self.rows.get(&index, 0).ok()?;
+                Some(entry.insert(Box::new(chunk)))
+            }
+        }
     }
 
     /// The process is not traced any more.

@@ -27,7 +27,11 @@ use nix::{
 };
 use procfs::process::Process;
 
-use super::{ProcessError, launch::returned_from_mapping_code, read};
+use super::{
+    ProcessError,
+    launch::{instruction_pointer, returned_from_mapping_code},
+    read,
+};
 
 /// Something changed in a process that is held until `done` is dropped.
 #[derive(Debug)]
@@ -69,18 +73,23 @@ const AT_BASE: u64 = 7;
 /// How long the exit status of a command may be on its way between threads.
 const STATUS_TIME: Duration = Duration::from_secs(2);
 
-fn options() -> Options {
-    Options::PTRACE_O_TRACEFORK
+fn options(children: bool) -> Options {
+    let itself =
+        Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACEEXIT | Options::PTRACE_O_TRACESYSGOOD;
+    if !children {
+        return itself;
+    }
+    itself
+        | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACECLONE
-        | Options::PTRACE_O_TRACEEXEC
-        | Options::PTRACE_O_TRACESYSGOOD
 }
 
 impl Follower {
     /// Begins to follow `pids`. `changed` must not block for long: a process
     /// is held meanwhile. `wake`: processes to be continued by `SIGCONT` once
-    /// they are followed.
+    /// they are followed. `children`: also what they start; otherwise only they
+    /// are held, when they run another program and at their end.
     ///
     /// # Errors
     /// A process is traced by another debugger, or has ended.
@@ -88,12 +97,14 @@ impl Follower {
         proc_root: PathBuf,
         pids: &[u32],
         wake: Option<u32>,
+        children: bool,
         changed: impl Fn(Change) + Send + 'static,
     ) -> Result<Self, ProcessError> {
         let exits = Arc::new(Mutex::new(HashMap::new()));
         let (seized, whether) = mpsc::sync_channel(1);
         let mut tracer = Tracer {
             proc_root,
+            children,
             changed: Box::new(changed),
             exits: Arc::clone(&exits),
             asked: pids.iter().map(|pid| to_pid(*pid)).collect(),
@@ -149,6 +160,7 @@ fn listen(pid: Pid) {
 
 struct Tracer {
     proc_root: PathBuf,
+    children: bool,
     changed: Box<dyn Fn(Change) + Send>,
     exits: Arc<Mutex<HashMap<Pid, WaitStatus>>>,
     /// The processes that were asked for, and may be memtrace's own children.
@@ -172,7 +184,7 @@ impl Tracer {
                 if self.phases.contains_key(&tid) {
                     continue;
                 }
-                match ptrace::seize(tid, options()) {
+                match ptrace::seize(tid, options(self.children)) {
                     Ok(()) => new += 1,
                     // It has just ended, or is one that a seized thread made.
                     Err(Errno::ESRCH) => continue,
@@ -270,6 +282,9 @@ impl Tracer {
             self.born(child, pid, event);
         } else if event == Event::PTRACE_EVENT_EXEC as i32 {
             self.runs_program(pid);
+        } else if event == Event::PTRACE_EVENT_EXIT as i32 && self.asks_at_exit(pid) {
+            // While it can still be read what it has mapped.
+            self.tell(pid, None);
         }
         self.resume(pid, None);
     }
@@ -294,6 +309,14 @@ impl Tracer {
         if self.unknown.remove(&child) {
             self.resume(child, None);
         }
+    }
+
+    /// Whether `pid`, which ends, is a process and not one of its threads, or one
+    /// that still has its parent's memory.
+    fn asks_at_exit(&self, pid: Pid) -> bool {
+        let borrows = matches!(self.phases.get(&pid), Some(Phase::Borrowing { .. }));
+        let group = read::status_numbers(&self.proc_root, number(pid), "Tgid");
+        !borrows && group.is_ok_and(|group| group.first() == Some(&number(pid)))
     }
 
     /// `pid` is held at the first instruction of a program.
@@ -325,7 +348,7 @@ impl Tracer {
     /// `pid` is held at the start or the end of a system call.
     fn system_call(&mut self, pid: Pid) {
         if let Some(Phase::Linking { from, to }) = self.phases.get(&pid).cloned() {
-            let ip = ptrace::getregs(pid).map_or(0, |registers| registers.rip);
+            let ip = instruction_pointer(pid).unwrap_or(0);
             let links = (from..to).contains(&ip);
             if !links {
                 self.phases.insert(pid, Phase::Running);

@@ -108,22 +108,18 @@ impl Held {
         }
     }
 
-    fn release(&self, stopped: bool) -> Result<Option<WaitStatus>, LaunchError> {
-        ptrace::detach(self.pid, stopped.then_some(Signal::SIGSTOP))
+    fn release(&self) -> Result<Option<WaitStatus>, LaunchError> {
+        ptrace::detach(self.pid, Some(Signal::SIGSTOP))
             .map(|()| None)
             .map_err(failed("PTRACE_DETACH"))
     }
 
     /// Lets the dynamic linker work until the executable's entry point, calls
     /// `mapped` with the child held whenever code was mapped, and then lets
-    /// the child go; `stopped`: so that it runs on only at a `SIGCONT`.
+    /// the child go, so that it runs on only at a `SIGCONT`.
     ///
     /// Returns how the child ended, if it did so before its entry point.
-    pub fn run_to_entry(
-        self,
-        stopped: bool,
-        mut mapped: impl FnMut(),
-    ) -> Result<Option<WaitStatus>, LaunchError> {
+    pub fn run_to_entry(self, mut mapped: impl FnMut()) -> Result<Option<WaitStatus>, LaunchError> {
         let process = Process::new(self.pid.as_raw()).map_err(|e| LaunchError::System {
             what: "reading its auxiliary vector",
             source: io::Error::other(e),
@@ -136,7 +132,7 @@ impl Held {
             .map(|entry| Breakpoint::set(self.pid, entry))
             .transpose()?;
         let Some(breakpoint) = breakpoint else {
-            return self.release(stopped);
+            return self.release();
         };
         let mut signal = None;
         loop {
@@ -146,7 +142,7 @@ impl Held {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) if breakpoint.was_hit(self.pid) => {
                     breakpoint.clear(self.pid)?;
                     mapped();
-                    return self.release(stopped);
+                    return self.release();
                 }
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 WaitStatus::PtraceEvent(..) => mapped(),
@@ -160,42 +156,94 @@ impl Held {
     }
 }
 
-/// `int3` at an address of the child.
+/// What differs between processors.
+#[cfg(target_arch = "x86_64")]
+mod processor {
+    use nix::libc::{c_long, user_regs_struct};
+
+    /// `int3`.
+    pub(super) const TRAP: c_long = 0xcc;
+    /// The bits of a word that it takes.
+    pub(super) const TRAP_BITS: c_long = 0xff;
+    /// Bytes from the trap to where a thread stops that hits it.
+    pub(super) const PASSED: u64 = 1;
+    /// The system call's number (`asm/unistd_64.h`).
+    pub(super) const MMAP: u64 = 9;
+
+    pub(super) fn instruction(registers: &mut user_regs_struct) -> &mut u64 {
+        &mut registers.rip
+    }
+
+    /// Number and third argument of a system call.
+    pub(super) fn system_call(registers: &user_regs_struct) -> (u64, u64) {
+        (registers.orig_rax, registers.rdx)
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod processor {
+    use nix::libc::{c_long, user_regs_struct};
+
+    /// `brk #0`.
+    pub(super) const TRAP: c_long = 0xd420_0000;
+    /// The bits of a word that it takes.
+    pub(super) const TRAP_BITS: c_long = 0xffff_ffff;
+    /// Bytes from the trap to where a thread stops that hits it.
+    pub(super) const PASSED: u64 = 0;
+    /// The system call's number (`asm-generic/unistd.h`).
+    pub(super) const MMAP: u64 = 222;
+
+    pub(super) fn instruction(registers: &mut user_regs_struct) -> &mut u64 {
+        &mut registers.pc
+    }
+
+    /// Number and third argument of a system call.
+    pub(super) fn system_call(registers: &user_regs_struct) -> (u64, u64) {
+        (registers.regs[8], registers.regs[2])
+    }
+}
+
+/// A trap at an address of the child.
 struct Breakpoint {
     address: u64,
     original: i64,
 }
 
-#[cfg(target_arch = "x86_64")]
 impl Breakpoint {
     fn set(pid: Pid, address: u64) -> Result<Self, LaunchError> {
         let original = ptrace::read(pid, address as AddressType).map_err(failed("PTRACE_PEEK"))?;
-        ptrace::write(pid, address as AddressType, (original & !0xff) | 0xcc)
-            .map_err(failed("PTRACE_POKE"))?;
+        let trapped = (original & !processor::TRAP_BITS) | processor::TRAP;
+        ptrace::write(pid, address as AddressType, trapped).map_err(failed("PTRACE_POKE"))?;
         Ok(Self { address, original })
     }
 
     fn was_hit(&self, pid: Pid) -> bool {
-        ptrace::getregs(pid).is_ok_and(|registers| registers.rip == self.address + 1)
+        instruction_pointer(pid) == Some(self.address.wrapping_add(processor::PASSED))
     }
 
     fn clear(&self, pid: Pid) -> Result<(), LaunchError> {
         ptrace::write(pid, self.address as AddressType, self.original)
             .map_err(failed("PTRACE_POKE"))?;
         let mut registers = ptrace::getregs(pid).map_err(failed("PTRACE_GETREGS"))?;
-        registers.rip = self.address;
+        *processor::instruction(&mut registers) = self.address;
         ptrace::setregs(pid, registers).map_err(failed("PTRACE_SETREGS"))
     }
 }
 
-/// Whether the child is at the end of an mmap (system call 9) with
-/// `PROT_EXEC` (4). At its start the check is harmless.
-#[cfg(target_arch = "x86_64")]
+/// Where a held thread goes on.
+pub(super) fn instruction_pointer(pid: Pid) -> Option<u64> {
+    let mut registers = ptrace::getregs(pid).ok()?;
+    Some(*processor::instruction(&mut registers))
+}
+
+/// Whether the child is at the end of an mmap with `PROT_EXEC` (4). At its
+/// start the check is harmless.
 pub(super) fn returned_from_mapping_code(pid: Pid) -> bool {
-    const MMAP: u64 = 9;
     const PROT_EXEC: u64 = 4;
-    ptrace::getregs(pid)
-        .is_ok_and(|registers| registers.orig_rax == MMAP && registers.rdx & PROT_EXEC != 0)
+    ptrace::getregs(pid).is_ok_and(|registers| {
+        let (number, protection) = processor::system_call(&registers);
+        number == processor::MMAP && protection & PROT_EXEC != 0
+    })
 }
 
 /// The child's side: waits to be held, becomes the invoking user, and runs

@@ -151,6 +151,7 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         sizes: sizes.into_iter().map(SizeClass::from).collect(),
         modules: modules(facts, &stacks),
         stacks,
+        heap_walk: vec![],
     }
 }
 
@@ -218,7 +219,8 @@ pub fn files(modules: &ModuleCache) -> Vec<ModuleFile> {
     modules.iter().map(file).collect()
 }
 
-fn stack(
+/// One site, with names.
+pub(super) fn stack(
     site: &Outstanding,
     facts: &Facts<'_>,
     files: &[ModuleFile],

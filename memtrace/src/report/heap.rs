@@ -1,7 +1,7 @@
 //! The model of a heap report (`memtrace.heap.v1`): what every renderer draws.
 use serde::{Deserialize, Serialize};
 
-use super::{Document, Format, folded, html, pprof, svg, text};
+use super::{Document, Format, folded, html, pinned::PinnedHeap, pprof, svg, text};
 
 /// Names the document's version.
 pub const SCHEMA: &str = "memtrace.heap.v1";
@@ -79,6 +79,10 @@ pub struct HeapReport {
     /// The files that frames are in.
     #[serde(default)]
     pub modules: Vec<Module>,
+    /// What keeps the processes' glibc heaps from shrinking, and who allocated
+    /// that (`--heap-walk`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heap_walk: Vec<PinnedHeap>,
 }
 
 /// Where, when and how was traced.

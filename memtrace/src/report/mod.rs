@@ -13,6 +13,9 @@ pub mod json;
 pub mod meminfo;
 mod name;
 pub mod oom;
+pub mod pinned;
+#[cfg(test)]
+mod pinned_tests;
 pub mod pprof;
 mod style;
 pub mod svg;

@@ -131,6 +131,7 @@ pub(super) fn leak() -> HeapReport {
         ages: vec![],
         sizes: vec![],
         modules: vec![],
+        heap_walk: vec![],
     };
     surround(&mut report);
     report

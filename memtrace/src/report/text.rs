@@ -23,22 +23,28 @@ pub fn render(report: &HeapReport, style: &Style, out: &mut dyn Write) -> io::Re
         text.totals()?;
         text.stacks()?;
     }
+    text.heaps()?;
     text.notes()
 }
 
-struct Text<'a> {
-    report: &'a HeapReport,
-    style: &'a Style,
+pub(super) struct Text<'a> {
+    pub(super) report: &'a HeapReport,
+    pub(super) style: &'a Style,
     out: &'a mut dyn Write,
 }
 
 impl Text<'_> {
-    fn line(&mut self, text: &str) -> io::Result<()> {
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")
     }
 
     /// A sentence, wrapped where there is a width; further lines are indented.
-    fn sentence(&mut self, indent: usize, paint: Option<Paint>, text: &str) -> io::Result<()> {
+    pub(super) fn sentence(
+        &mut self,
+        indent: usize,
+        paint: Option<Paint>,
+        text: &str,
+    ) -> io::Result<()> {
         for line in wrapped(text, indent, self.style.width) {
             let line = match paint {
                 Some(paint) => self.style.paint(paint, &line).into_owned(),
@@ -238,7 +244,7 @@ impl Text<'_> {
         self.frames(stack)
     }
 
-    fn frames(&mut self, stack: &Stack) -> io::Result<()> {
+    pub(super) fn frames(&mut self, stack: &Stack) -> io::Result<()> {
         let limit = if self.style.frames == 0 {
             usize::MAX
         } else {
@@ -323,7 +329,7 @@ pub(super) fn described(process: &Process) -> String {
     )
 }
 
-fn whose(report: &HeapReport, pid: u32) -> String {
+pub(super) fn whose(report: &HeapReport, pid: u32) -> String {
     let mut processes = report.processes.iter();
     match processes.find(|process| process.pid == pid) {
         Some(process) => format!("{} (pid {pid})", printable(&process.comm)),

@@ -1,7 +1,8 @@
 //! What changes while a session runs: events arrive, processes come, map code,
 //! run other programs and end.
 use super::{
-    Session, Traced,
+    Session, SessionError, Traced,
+    copied::is_of_copy,
     start::{note_ends, position, reread},
     traced::find,
 };
@@ -14,8 +15,18 @@ use crate::{
 impl Session {
     /// Takes a batch of events in.
     pub fn apply(&mut self, batch: &Batch) {
-        let mut recorded = 0;
+        let (mut recorded, mut behind) = (0, 0);
         for (end, record) in batch.records() {
+            let begin = std::mem::replace(&mut behind, end);
+            if let Ok(record) = record
+                && is_of_copy(&record)
+            {
+                // Captures get the stack that comes of it instead.
+                self.record_events(batch, recorded..begin);
+                recorded = end;
+                self.apply_copied(&record);
+                continue;
+            }
             let traced = &mut self.traced;
             let Some(change) = self.trace.apply(record, |pid| find(traced, pid)) else {
                 continue;
@@ -75,9 +86,14 @@ impl Session {
             return;
         }
         if let Err(error) = self.attach_new(index, late) {
-            log::warn!("{error}");
             let traced = &mut self.traced[index];
-            traced.failed = Some(error.to_string());
+            if matches!(error, SessionError::NotMapped { .. }) {
+                // It may be mapped later, or by the next program.
+                traced.awaited = Some(error.to_string());
+            } else {
+                log::warn!("{error}");
+                traced.failed = Some(error.to_string());
+            }
             traced.note_missing();
         }
         self.record_process(index);

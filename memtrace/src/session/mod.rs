@@ -1,6 +1,7 @@
 //! One run: the stages put together, from attaching to the counts that a
 //! report is made of.
 mod changes;
+mod copied;
 mod error;
 mod growth;
 mod recording;
@@ -31,6 +32,7 @@ use crate::{
         unwind::Tables,
     },
     report::assemble::Facts,
+    stack::Copies,
     trace::{Losses, Origin, Process, Trace},
 };
 
@@ -82,6 +84,10 @@ pub struct Session {
     /// Whether processes are held whenever a program begins.
     holds: bool,
     recording: Option<Recording>,
+    /// Stacks' memory, for stacks that are about to arrive.
+    copies: Copies,
+    /// How often in a row mappings were read for a stack, and did not help.
+    fruitless: u32,
 }
 
 /// `CLOCK_MONOTONIC`, nanoseconds: the clock that events carry.
@@ -142,6 +148,8 @@ impl Session {
             lost_at_end: None,
             holds: false,
             recording: None,
+            copies: Copies::default(),
+            fruitless: 0,
         };
         Ok((session, reader))
     }
@@ -172,6 +180,7 @@ impl Session {
         match self
             .traced
             .iter()
+            .filter(|traced| traced.awaited.is_none())
             .map(|traced| &traced.process)
             .find(|process| process.allocators.is_empty())
         {
@@ -245,6 +254,7 @@ impl Session {
             process.remarks.push(SIZES_LEFT_OUT.to_owned());
         }
         traced.unseen = plan.unseen;
+        traced.awaited = None;
         if late && !traced.links {
             traced.note_late(&plan.attachments);
         }
@@ -264,6 +274,11 @@ impl Session {
         self.trace.ended_ns = Some(now);
         self.lost_at_end = Some(self.counters.lost());
         self.record_progress(Kind::Stop, now);
+        // One that some process has mapped was found; the others' notes say so.
+        let awaited = self.traced.iter().map(|traced| traced.awaited.as_ref());
+        if let Some(Some(never)) = awaited.reduce(Option::and) {
+            log::warn!("{never}");
+        }
         let mut all = Attached::default();
         for traced in &mut self.traced {
             all.append(&mut traced.attached);

@@ -19,6 +19,8 @@ pub struct Traced {
     pub(super) late: Vec<String>,
     /// Why probes could not be placed later on.
     pub(super) failed: Option<String>,
+    /// The allocator that was asked for is not mapped yet: the sentence that says so.
+    pub(super) awaited: Option<String>,
     /// Goes up when other code than before lies at some address.
     pub(super) generation: u32,
     pub(super) attached: Attached,
@@ -33,6 +35,7 @@ impl Traced {
             links: false,
             late: Vec::new(),
             failed: None,
+            awaited: None,
             generation: 0,
             attached: Attached::default(),
             placed: HashSet::new(),
@@ -58,12 +61,13 @@ impl Traced {
         let Target { pid, comm, .. } = &self.process.target;
         let mut missing = self.unseen.clone();
         missing.extend(self.failed.clone());
+        missing.extend(self.awaited.clone());
         missing.extend(self.late.iter().map(|file| {
             format!(
                 "{file} was loaded by process {pid} during the trace: what it allocated and freed in the milliseconds until the probes were in place is missing here"
             )
         }));
-        if self.process.allocators.is_empty() {
+        if self.process.allocators.is_empty() && self.awaited.is_none() {
             let why = why_no_allocator(&self.process.modules);
             missing.push(format!(
                 "process {pid} ({comm}) now runs a program without an allocator that memtrace knows: {why}"

@@ -1,7 +1,11 @@
 //! Stacks, each kept once under the hash that the kernel side gave it, with
 //! every frame's module and offset noted as soon as the stack arrives: names
 //! can wait until the process is gone.
+mod copy;
+
 use std::collections::HashMap;
+
+pub use copy::{Copied, Copies, WalkedOn};
 
 use crate::process::{ModuleId, Modules, modules::MappedModule};
 

@@ -126,6 +126,8 @@ impl Trace {
                     self.stacks.insert(hash, cut, addresses, &process.modules);
                 }
             }
+            // A session completes the stack, see there.
+            Record::StackCopy(_) => {}
             _ if late => {}
             Record::Modules(_) => return Some(Change::Mapped(head.pid)),
             Record::Exec(_) => {

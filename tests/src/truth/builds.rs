@@ -120,6 +120,18 @@ pub(crate) const BUILDS: &[Build] = &[
         flags: STOPS_CHECKED,
     },
     Build {
+        program: "truth_above_fp",
+        source: "truth_above.c",
+        compiler: "gcc",
+        flags: STOPS_FP,
+    },
+    Build {
+        program: "truth_above_O2",
+        source: "truth_above.c",
+        compiler: "gcc",
+        flags: STOPS_O2,
+    },
+    Build {
         program: "truth_generated",
         source: "truth_generated.c",
         compiler: "gcc",

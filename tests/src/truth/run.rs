@@ -15,7 +15,7 @@ use crate::{program, say, tracer};
 
 /// Per cent of the allocations that must have the same stack.
 const GOAL: f64 = 99.9;
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A run of a program with the shim.
 #[derive(Debug)]

@@ -14,6 +14,41 @@ mod find;
 pub(crate) const LINKER_ROOT: &str = "/usr/local";
 const TARGET: &str = "bpfel-unknown-none";
 
+/// Whose registers the kernel side reads (`memtrace-ebpf/src/arch.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Processor {
+    X86_64,
+    Aarch64,
+}
+
+impl Processor {
+    /// The one that the repository carries an object for.
+    pub(crate) const CARRIED: Self = Self::X86_64;
+
+    /// As Rust calls it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// By that name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        [Self::X86_64, Self::Aarch64]
+            .into_iter()
+            .find(|processor| processor.name() == name)
+            .with_context(|| format!("the kernel side knows x86_64 and aarch64, not {name}"))
+    }
+
+    /// Cargo's option for it; joined to what the crate's configuration says.
+    fn option(self) -> [String; 2] {
+        let flag = format!("--cfg=bpf_target_arch=\"{}\"", self.name());
+        let setting = format!("target.{TARGET}.rustflags=['{flag}']");
+        ["--config".to_owned(), setting]
+    }
+}
+
 /// Variables of an outer cargo, or of the user's own builds, that would change
 /// the compiler, its flags or its output. What cargo needs for reaching its
 /// registry (`CARGO_HOME`, `CARGO_NET_…`, …) stays.
@@ -119,21 +154,23 @@ impl Toolchain {
     }
 
     /// Clippy over the kernel side, if this compiler's own is installed.
-    pub(crate) fn clippy(&self, root: &Path) -> Option<Command> {
+    pub(crate) fn clippy(&self, root: &Path, processor: Processor) -> Option<Command> {
         let program = self.rustc.with_file_name("cargo-clippy");
         if !program.is_file() {
             return None;
         }
         let mut command = self.command(&program, root);
         command.env("CARGO", &self.cargo);
-        command.args(["clippy", "--release", "--locked", "--", "-D", "warnings"]);
+        command.args(["clippy", "--release", "--locked"]);
+        command.args(processor.option());
+        command.args(["--", "-D", "warnings"]);
         Some(command)
     }
 
     /// Builds the object and returns where it is, without debug information
     /// but with BTF. The same sources and versions give the same bytes, in any
     /// folder (`memtrace-ebpf/Cargo.toml` says how).
-    pub(crate) fn build(&self, root: &Path) -> Result<PathBuf> {
+    pub(crate) fn build(&self, root: &Path, processor: Processor) -> Result<PathBuf> {
         let target = target_directory(root);
         let stamp = target.join("memtrace.sources");
         let hash = carried::source_hash(root)?;
@@ -146,14 +183,14 @@ impl Toolchain {
         }
         fs::create_dir_all(&target)?;
         fs::write(&stamp, hash)?;
-        self.cargo(root, "build", &[])?;
+        self.cargo(root, "build", &processor.option())?;
         let built = target.join(TARGET).join("release/memtrace");
-        let stripped = built.with_extension("bpf.o");
+        let stripped = built.with_extension(format!("{}.bpf.o", processor.name()));
         strip(&built, &stripped)?;
         Ok(stripped)
     }
 
-    fn cargo(&self, root: &Path, verb: &str, options: &[&str]) -> Result<()> {
+    fn cargo(&self, root: &Path, verb: &str, options: &[impl AsRef<OsStr>]) -> Result<()> {
         let mut command = self.command(&self.cargo, root);
         let status = command
             .arg(verb)

@@ -68,15 +68,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
     ),
     ("memtrace-ebpf/src/admit.rs", 1, "a helper: random numbers"),
     (
-        "memtrace-ebpf/src/mapping.rs",
-        1,
-        "registers of the context",
+        "memtrace-ebpf/src/arch.rs",
+        3,
+        "registers of contexts and of the kernel; a helper",
     ),
-    (
-        "memtrace-ebpf/src/probe.rs",
-        6,
-        "registers of the context, helpers, map lookups",
-    ),
+    ("memtrace-ebpf/src/probe.rs", 4, "helpers, map lookups"),
     (
         "memtrace-ebpf/src/cache.rs",
         2,
@@ -92,15 +88,16 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         1,
         "a helper reads what posix_memalign wrote",
     ),
-    (
-        "memtrace-ebpf/src/growth.rs",
-        11,
-        "registers of contexts and of the kernel, helpers, maps' memory",
-    ),
+    ("memtrace-ebpf/src/growth.rs", 5, "helpers, maps' memory"),
     (
         "memtrace-ebpf/src/oom.rs",
         7,
         "the record in the ring buffer; helpers that read the kernel's memory",
+    ),
+    (
+        "memtrace-ebpf/src/copy.rs",
+        1,
+        "a helper: sends memory of the thread's state",
     ),
     ("memtrace-ebpf/src/process.rs", 1, "a map lookup"),
     ("memtrace-ebpf/src/ring.rs", 1, "a helper: the clock"),
@@ -109,15 +106,11 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         2,
         "helpers: the current task, kernel memory",
     ),
-    (
-        "memtrace-ebpf/src/stack.rs",
-        11,
-        "registers of the context, helpers, a map lookup",
-    ),
+    ("memtrace-ebpf/src/stack.rs", 6, "helpers, a map lookup"),
     (
         "memtrace-ebpf/src/thread.rs",
-        3,
-        "a map's memory as a reference; helpers",
+        2,
+        "a map's memory as a reference; a helper",
     ),
     (
         "memtrace-ebpf/src/unwind.rs",

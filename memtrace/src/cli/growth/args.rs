@@ -52,12 +52,12 @@ pub struct GrowthArgs {
     pub no_probes: bool,
 
     /// How to see page faults [default: the first of these that works]
-    #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true, value_parser = choice(FAULTS))]
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true, conflicts_with_all = ["all", "no_probes"], value_parser = choice(FAULTS))]
     pub faults: Choice,
 
     /// How to see brk, mmap, munmap and mremap: behind the system calls of the C
     /// library, or at all system calls of all processes, which become slower
-    #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true, value_parser = choice(CALLS))]
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true, conflicts_with_all = ["all", "no_probes"], value_parser = choice(CALLS))]
     pub calls: Choice,
 
     /// How to report.
@@ -82,7 +82,10 @@ impl GrowthArgs {
     pub fn check(&self) -> Result<(), clap::Error> {
         if self.is_folded() && (self.all || self.no_probes) {
             let message = "--format folded is about stacks, which neither --all nor --no-probes takes: use text or json";
-            return Err(args::Args::command().error(ErrorKind::ArgumentConflict, message));
+            let mut all = args::Args::command();
+            let mut growth = all.find_subcommand("growth").cloned();
+            let command = growth.as_mut().unwrap_or(&mut all);
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
         }
         Ok(())
     }

@@ -197,3 +197,26 @@ fn sums_stop_at_the_largest_number() {
     live.apply(&free(0x2000));
     assert_eq!(live.totals().freed_bytes, u64::MAX);
 }
+
+#[test]
+fn a_block_is_found_by_its_address() {
+    let live = live(&[
+        alloc(0x10, 100, 1),
+        alloc(1 << 50, 7, 2),
+        alloc(0x30, 9, 3),
+        free(0x30),
+        alloc(0x40, 11, 4),
+        realloc_begin(1, 0x40),
+    ]);
+    let found = |address| {
+        let block = live.block_at(PID, address, 5_000_000_000)?;
+        assert!(block.count == 1 && block.oldest_ns == block.newest_ns && block.oldest_ns > 0);
+        Some((block.bytes, block.site.key.stack))
+    };
+    assert_eq!(found(0x10), Some((100, 1)));
+    assert_eq!(found(1 << 50), Some((7, 2)), "a wide address");
+    assert_eq!(found(0x11), None, "inside a block is not its beginning");
+    assert_eq!(found(0x30), None, "freed");
+    assert_eq!(found(0x40), Some((11, 4)), "being reallocated");
+    assert!(live.block_at(PID + 1, 0x10, 0).is_none());
+}

@@ -1,6 +1,7 @@
 //! The model of a growth report (`memtrace.growth.v1`): what every renderer
 //! draws.
 pub mod assemble;
+mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,6 +31,11 @@ impl Document for GrowthReport {
             name: "folded",
             extension: "folded",
             render: |report, _, out| folded(report, out),
+        },
+        Format {
+            name: "svg",
+            extension: "svg",
+            render: |report, _, out| svg::render(report, out),
         },
     ];
 }

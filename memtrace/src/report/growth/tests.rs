@@ -196,3 +196,26 @@ fn a_ranking_is_a_table() {
     );
     assert_eq!(report.processes_total, 3);
 }
+
+/// One point of each curve a sample, within the plot, and no name that is markup.
+#[test]
+fn curves_over_time() {
+    let mut report = report(10);
+    report.processes[0].comm = "<b>&".into();
+    let svg = render(&report, "svg");
+    assert!(svg.contains("&lt;b&gt;&amp; (pid 7)"), "{svg}");
+    let points = |line: &str| {
+        let list = line.split_once("points=\"")?.1.split_once('"')?.0;
+        Some(list.split(' ').count())
+    };
+    let curves: Vec<usize> = svg.lines().filter_map(points).collect();
+    let samples = report.processes[0].samples.len();
+    assert!(curves.len() >= 2, "{svg}");
+    assert!(curves.iter().all(|count| *count <= samples), "{curves:?}");
+    assert!(curves.contains(&samples), "{curves:?}");
+    // The greatest size is at the top, the last sample at the right.
+    assert!(svg.contains("760.0,"), "{svg}");
+    assert_eq!(svg, render(&report, "svg"));
+    report.processes.clear();
+    assert!(render(&report, "svg").contains("No process was seen"));
+}

@@ -205,6 +205,19 @@ pub struct Hole {
     pub blocks_above: u64,
     /// Their bytes.
     pub bytes_above: u64,
+    /// The block directly above it, which keeps it from growing; null where a
+    /// span of the arena ends there.
+    #[serde(default)]
+    pub next: Option<Block>,
+}
+
+/// A block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// What the program holds, `"0x…"`.
+    pub address: String,
+    /// Of its chunk.
+    pub size: u64,
 }
 
 /// A chunk's header: what the program holds lies behind it.
@@ -323,6 +336,10 @@ impl From<&walk::Hole> for Hole {
             size: hole.size,
             blocks_above: hole.blocks_above,
             bytes_above: hole.bytes_above,
+            next: hole.next.map(|(address, size)| Block {
+                address: hex(address.saturating_add(HEADER)),
+                size,
+            }),
         }
     }
 }
