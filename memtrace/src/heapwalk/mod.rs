@@ -1,9 +1,9 @@
 //! What is inside a heap of glibc's malloc, read from outside: no probes, no
 //! symbols, and the process runs on. Arenas are found in the library's data
-//! ([`mod@find`]); every chunk is visited in the order of addresses
-//! ([`chunks`]); blocks that are free and look used are taken from their lists
-//! ([`lists`]); blocks with mappings of their own are known by their headers
-//! ([`mapped`]).
+//! (`find`); every chunk is visited in the order of addresses
+//! (`chunks`); blocks that are free and look used are taken from their lists
+//! (`lists`); blocks with mappings of their own are known by their headers
+//! (`mapped`).
 //!
 //! A process that runs changes its heap meanwhile. An arena counts as
 //! consistent where its state is the same before and after, and the chunks

@@ -174,7 +174,11 @@ fn a_folder_with_meminfo_alone_says_what_it_lacks() {
     assert!(error.contains("meminfo"), "{error}");
     std::fs::write(folder.path().join("meminfo"), "nothing\n").unwrap();
     let error = Machine::read(&roots).unwrap_err();
-    assert!(error.to_string().contains("MemTotal"), "{error}");
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert!(
+        cause.is_some_and(|cause| cause.contains("MemTotal")),
+        "{error}"
+    );
     std::fs::write(folder.path().join("meminfo"), "MemTotal: 5 kB\n").unwrap();
     assert_eq!(Machine::read(&roots).unwrap().notes.len(), 3);
 }

@@ -37,7 +37,7 @@ const TOTALS: &[(&str, &str)] = &[
     ("pages cma reserved", "CmaTotal"),
     ("pages hwpoisoned", "HardwareCorrupted"),
 ];
-/// Until [`finish`] makes `MemTotal` of them.
+/// Until the end of a report makes `MemTotal` of them.
 const RAM: &str = "pages RAM";
 const RESERVED: &str = "pages reserved";
 
