@@ -38,8 +38,9 @@ impl Frame {
     /// further in lies below, or on another stack.
     #[inline(always)]
     fn was_loaded_since(&self, base: u64) -> bool {
+        // One comparison instead of two: stack pointers only go up outwards.
         let slot = self.from & !FLAGS;
-        slot >= base && slot < self.sp
+        slot.wrapping_sub(base) < self.sp.wrapping_sub(base)
     }
 }
 
@@ -142,6 +143,10 @@ pub const FURTHER: u64 = 1;
 /// The walk is complete.
 pub const COMPLETE: u64 = 2;
 
+/// Frames that [`trail_follow`] takes in at the most: the verifier follows so
+/// many. Whoever calls it again goes on from there.
+const PART: usize = 32;
+
 /// Goes on along the last walk, from the frame that this one has reached, if it
 /// [`is_known`]. Takes in all frames behind it that are still there.
 ///
@@ -162,7 +167,7 @@ pub extern "C" fn trail_follow() -> u64 {
     thread.trail.shared = thread.trail.near;
     let mut frame = thread.trail.frames[place(thread.trail.near.wrapping_sub(1) as usize)];
     thread.trail.fresh[place(begun.wrapping_sub(1) as usize)].from |= frame.from & FLAGS;
-    for _ in 0..MAX_FRAMES {
+    for _ in 0..PART {
         // Frames behind this one.
         let left = thread.trail.near.wrapping_sub(1);
         if !frame.was_loaded_since(base) {
