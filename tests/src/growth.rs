@@ -44,7 +44,7 @@ pub struct Seen {
     pub did: Value,
     /// What memtrace reported.
     pub report: Value,
-    /// Growth of resident bytes.
+    /// Growth of resident anonymous bytes.
     pub resident: i64,
     /// The program.
     pub pid: u32,
@@ -71,13 +71,13 @@ pub fn trace(program: &str, way: &str, arguments: &[&str]) -> Result<Seen> {
     })
 }
 
-/// Resident bytes of a process, exactly.
+/// Resident anonymous bytes of a process, exactly. Of files the kernel maps up to 16 pages for one fault, if it happens to have them.
 fn resident(pid: u32) -> Result<i64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
     let kib: i64 = line
         .and_then(|line| line.trim().strip_suffix("kB"))
-        .context("no Rss")?
+        .context("no Anonymous")?
         .trim()
         .parse()?;
     Ok(kib * 1024)
