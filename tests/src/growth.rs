@@ -74,7 +74,9 @@ pub fn trace(program: &str, way: &str, arguments: &[&str]) -> Result<Seen> {
 /// Resident anonymous bytes of a process, exactly. Of files the kernel maps up to 16 pages for one fault, if it happens to have them.
 fn resident(pid: u32) -> Result<i64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
     let kib: i64 = line
         .and_then(|line| line.trim().strip_suffix("kB"))
         .context("no Anonymous")?
