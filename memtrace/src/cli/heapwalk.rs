@@ -40,6 +40,12 @@ pub struct HeapWalkArgs {
 const LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a process is stopped until no thread is within malloc, and how
+/// long it goes on in between. One that does nothing but allocate is within
+/// malloc most of the time.
+const STOPS: u32 = 100;
+const GO_ON: Duration = Duration::from_millis(1);
+
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &HeapWalkArgs) -> anyhow::Result<i32> {
     let mut output = Output::open(&args.reporting)?;
@@ -96,10 +102,24 @@ fn once(
         maps: &read_maps()?,
         program,
     })?;
-    let since = Instant::now();
-    let stopped = stop.then(|| Stopped::stop(proc_root, pid)).transpose();
-    let stopped = stopped.map_err(|error| explained(error, pid))?;
-    let maps = read_maps()?;
+    let mut stops = 1;
+    let (since, stopped, maps) = loop {
+        let since = Instant::now();
+        let stopped = stop.then(|| Stopped::stop(proc_root, pid)).transpose();
+        let stopped = stopped.map_err(|error| explained(error, pid))?;
+        let maps = read_maps()?;
+        let image = Image {
+            memory: &memory,
+            maps: &maps,
+            program,
+        };
+        if stopped.is_none() || stops == STOPS || !heapwalk::is_busy(&image, &place) {
+            break (since, stopped, maps);
+        }
+        drop(stopped);
+        std::thread::sleep(GO_ON);
+        stops += 1;
+    };
     let image = Image {
         memory: &memory,
         maps: &maps,

@@ -41,34 +41,32 @@ pub fn main() -> ExitCode {
     if let Err(error) = args.check() {
         error.exit();
     }
-    let (verbose, color) = match &args.job {
-        None => args.reporting.messages(),
-        Some(Job::Report(report)) => report.reporting.messages(),
-        Some(Job::Meminfo(meminfo)) => meminfo.reporting.messages(),
-        Some(Job::Oom(oom)) => oom.reporting.messages(),
-        Some(Job::Heap(heap)) => heap.reporting.messages(),
-        Some(Job::Growth(growth)) => growth.reporting.messages(),
-        Some(Job::Diff(diff)) => diff.reporting.messages(),
-        Some(Job::Completions(_)) => (0, Color::Auto),
-    };
+    let ((verbose, color), run) = chosen(&args);
     start_logging(verbose, color.is_on_stderr());
-    let done = match &args.job {
-        None => heap::run(&args),
-        Some(Job::Report(report)) => report::run(report),
-        Some(Job::Meminfo(meminfo)) => meminfo::run(meminfo),
-        Some(Job::Oom(oom)) => oom::run(oom),
-        Some(Job::Heap(heap)) => heapwalk::run(heap),
-        Some(Job::Growth(growth)) => growth::run(growth),
-        Some(Job::Diff(diff)) => diff::run(diff),
-        Some(Job::Completions(shell)) => completions::run(shell),
-    };
-    match done {
+    match run() {
         Ok(status) => exit_code(status),
         Err(error) => {
             // One line, whatever the causes say.
             log::error!("{}", format!("{error:#}").replace('\n', " "));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What a job says on standard error, and the job.
+type Chosen<'a> = ((u8, Color), Box<dyn FnOnce() -> anyhow::Result<i32> + 'a>);
+
+/// One row a job.
+fn chosen(args: &Args) -> Chosen<'_> {
+    match &args.job {
+        None => (args.reporting.messages(), Box::new(|| heap::run(args))),
+        Some(Job::Report(job)) => (job.reporting.messages(), Box::new(|| report::run(job))),
+        Some(Job::Meminfo(job)) => (job.reporting.messages(), Box::new(|| meminfo::run(job))),
+        Some(Job::Oom(job)) => (job.reporting.messages(), Box::new(|| oom::run(job))),
+        Some(Job::Heap(job)) => (job.reporting.messages(), Box::new(|| heapwalk::run(job))),
+        Some(Job::Growth(job)) => (job.reporting.messages(), Box::new(|| growth::run(job))),
+        Some(Job::Diff(job)) => (job.reporting.messages(), Box::new(|| diff::run(job))),
+        Some(Job::Completions(job)) => ((0, Color::Auto), Box::new(|| completions::run(job))),
     }
 }
 

@@ -108,6 +108,13 @@ pub fn locate(image: &Image<'_>) -> Result<Place, HeapError> {
     find::find(image).map(Place)
 }
 
+/// Whether a thread of a program with several is in the middle of changing an
+/// arena, so that a walk of the process stopped like that would find half a
+/// change. Cheap: nothing but the arenas' own state is read.
+pub fn is_busy(image: &Image<'_>, place: &Place) -> bool {
+    place.0.iter().any(|found| walk::is_busy(image, found))
+}
+
 /// Walks the heap. Arenas that change meanwhile are tried again a few times;
 /// [`Heap::consistent`] says how that went.
 pub fn walk(image: &Image<'_>, place: &Place) -> Result<Heap, HeapError> {

@@ -67,13 +67,19 @@ impl Sizes {
         }
     }
 
-    /// Takes out what turned out to be no part of it.
-    pub(super) fn remove(&mut self, size: u64) {
-        self.bytes = self.bytes.saturating_sub(size);
-        self.count = self.count.saturating_sub(1);
+    /// Takes out what turned out to be no part of it. Returns whether it was
+    /// there: a list that changed while it was read may name what the walk
+    /// never met.
+    pub(super) fn remove(&mut self, size: u64) -> bool {
         let row = &mut self.rows[size.max(1).ilog2() as usize];
-        row.count = row.count.saturating_sub(1);
-        row.bytes = row.bytes.saturating_sub(size);
+        if row.count == 0 || row.bytes < size {
+            return false;
+        }
+        row.count -= 1;
+        row.bytes -= size;
+        self.bytes = self.bytes.saturating_sub(size);
+        self.count -= 1;
+        true
     }
 
     /// Rows that hold something, small sizes first.

@@ -70,6 +70,14 @@ pub(super) fn all(image: &Image<'_>, found: &Found) -> Result<Heap, HeapError> {
     })
 }
 
+/// Whether an arena is locked. What cannot be read is for the walk to tell.
+pub(super) fn is_busy(image: &Image<'_>, found: &Found) -> bool {
+    let ring = arena::ring(image.memory, found.layout, found.main);
+    ring.unwrap_or_default().into_iter().any(|address| {
+        State::read(image.memory, found.layout, address).is_ok_and(|state| state.locked)
+    })
+}
+
 fn damaged(found: &Found, broken: &Broken) -> HeapError {
     match broken {
         Broken::Read(error @ (ReadError::Gone | ReadError::NotPermitted)) => {
@@ -179,9 +187,10 @@ fn summed(found: &Found, state: &State, walked: &Walked, cached: &[Block]) -> Ar
     }
     let pin = tally.pin.map_or(0, |pin| pin.address);
     let mut take = |class, (address, size): Block| {
-        add(class, size);
-        arena.in_use.remove(size);
-        arena.pin_is_cached |= address == pin;
+        if arena.in_use.remove(size) {
+            add(class, size);
+            arena.pin_is_cached |= address == pin;
+        }
     };
     for block in &walked.fast {
         take(Class::Fast, *block);
