@@ -152,6 +152,8 @@ impl ProcessState {
 pub struct Live {
     sites: Vec<Site>,
     site_ids: hashbrown::HashMap<SiteKey, SiteId>,
+    /// Hashes of stacks that are the same as another, and that one's.
+    same_stacks: HashMap<u64, u64>,
     processes: HashMap<u32, ProcessState>,
     tally: Tally,
     timeline: Timeline,
@@ -267,22 +269,44 @@ impl Live {
             function,
             stack,
         };
+        let id = match self.site_ids.get(&key) {
+            Some(id) => *id,
+            None => self.new_id(key),
+        };
+        let site = &mut self.sites[id as usize];
+        add(&mut site.allocated_bytes, weight.bytes);
+        add(&mut site.allocated_count, weight.count);
+        add(&mut self.tally.totals.allocated_bytes, weight.bytes);
+        add(&mut self.tally.totals.allocated_count, weight.count);
+        id
+    }
+
+    /// The site of a key that was not met before. Stacks that are the same but for
+    /// their hash share one.
+    fn new_id(&mut self, key: SiteKey) -> SiteId {
+        let stack = self.same_stacks.get(&key.stack).copied();
+        let first = SiteKey {
+            stack: stack.unwrap_or(key.stack),
+            ..key
+        };
         let sites = &mut self.sites;
-        let id = *self.site_ids.entry(key).or_insert_with(|| {
+        let id = *self.site_ids.entry(first).or_insert_with(|| {
             sites.push(Site {
-                key,
+                key: first,
                 allocated_bytes: 0,
                 allocated_count: 0,
             });
             // 2³² sites would take 100 GB; the process is gone before.
             SiteId::try_from(sites.len() - 1).unwrap_or(SiteId::MAX)
         });
-        let site = &mut sites[id as usize];
-        add(&mut site.allocated_bytes, weight.bytes);
-        add(&mut site.allocated_count, weight.count);
-        add(&mut self.tally.totals.allocated_bytes, weight.bytes);
-        add(&mut self.tally.totals.allocated_count, weight.count);
+        self.site_ids.insert(key, id);
         id
+    }
+
+    /// What comes with the stack `hash` from here on belongs to the sites of the
+    /// stack `first`.
+    pub fn same_stack(&mut self, hash: u64, first: u64) {
+        self.same_stacks.insert(hash, first);
     }
 
     /// Sums so far.

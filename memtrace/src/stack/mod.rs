@@ -3,7 +3,10 @@
 //! can wait until the process is gone.
 mod copy;
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+};
 
 pub use copy::{Copied, Copies, WalkedOn};
 
@@ -20,7 +23,7 @@ pub struct Location {
 }
 
 /// One distinct stack of one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stack {
     /// Whether the walk ended before the outermost frame.
     pub truncated: bool,
@@ -38,37 +41,46 @@ pub struct Stack {
 #[derive(Debug, Default)]
 pub struct StackTable {
     stacks: HashMap<u64, Stack>,
+    /// The first hash of each stack, by what it leads through.
+    first: HashMap<u64, u64>,
 }
 
 impl StackTable {
     /// Takes a stack in. One that is known already (the kernel side forgets)
-    /// stays as it was: its modules were noted closer to its first use.
+    /// stays as it was: its modules were noted closer to its first use. Returns
+    /// the hash under which the same stack came before: the kernel side knows a
+    /// stack that it could not walk to its end by more than its frames.
     pub fn insert(
         &mut self,
         hash: u64,
         truncated: bool,
         addresses: impl Iterator<Item = u64>,
         modules: &Modules,
-    ) {
-        self.stacks.entry(hash).or_insert_with(|| {
-            let mut by_allocator = false;
-            let mut caller = true;
-            let frames = addresses
-                .map(|ip| {
-                    let mapped = modules.find(ip.wrapping_sub(1));
-                    by_allocator |= mapped.is_some_and(|mapped| {
-                        in_allocator(mapped, ip) || caller && mapped.module.is_allocator
-                    });
-                    caller = false;
-                    locate(ip, mapped)
-                })
-                .collect();
-            Stack {
-                truncated,
-                by_allocator,
-                frames,
-            }
+    ) -> Option<u64> {
+        let Entry::Vacant(place) = self.stacks.entry(hash) else {
+            return None;
+        };
+        let mut by_allocator = false;
+        let mut caller = true;
+        let frames = addresses
+            .map(|ip| {
+                let mapped = modules.find(ip.wrapping_sub(1));
+                by_allocator |= mapped.is_some_and(|mapped| {
+                    in_allocator(mapped, ip) || caller && mapped.module.is_allocator
+                });
+                caller = false;
+                locate(ip, mapped)
+            })
+            .collect();
+        let stack = place.insert(Stack {
+            truncated,
+            by_allocator,
+            frames,
         });
+        let content = BuildHasherDefault::<DefaultHasher>::default().hash_one(&*stack);
+        let first = *self.first.entry(content).or_insert(hash);
+        // Two contents with one hash are not the same.
+        (first != hash && self.stacks.get(&first) == self.stacks.get(&hash)).then_some(first)
     }
 
     /// The stack with this hash, if its record arrived.
@@ -107,4 +119,25 @@ fn in_allocator(mapped: &MappedModule, ip: u64) -> bool {
         .module
         .function_at(vaddr)
         .is_some_and(|defined| !defined.function.role().is_mapping())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StackTable;
+    use crate::process::Modules;
+
+    #[test]
+    fn the_same_stack_under_another_hash() {
+        let modules = Modules::default();
+        let mut stacks = StackTable::default();
+        let mut insert = |hash, truncated, frames: &[u64]| {
+            stacks.insert(hash, truncated, frames.iter().copied(), &modules)
+        };
+        assert_eq!(insert(1, false, &[0x1000, 0x2000]), None);
+        assert_eq!(insert(2, false, &[0x1000, 0x2000]), Some(1));
+        assert_eq!(insert(3, true, &[0x1000, 0x2000]), None);
+        assert_eq!(insert(4, false, &[0x1000]), None);
+        // The kernel side forgot it, and sends it again.
+        assert_eq!(insert(2, false, &[0x1000, 0x2000]), None);
+    }
 }

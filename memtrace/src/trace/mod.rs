@@ -123,7 +123,11 @@ impl Trace {
                 if let Some(process) = process(head.pid) {
                     let addresses = stack.frames.iter().map(|frame| frame.get());
                     let (hash, cut) = (stack.hash, stack.truncated());
-                    self.stacks.insert(hash, cut, addresses, &process.modules);
+                    let modules = &process.modules;
+                    let first = self.stacks.insert(hash, cut, addresses, modules);
+                    if let Some(first) = first {
+                        self.live.same_stack(hash, first);
+                    }
                 }
             }
             // A session completes the stack, see there.

@@ -220,3 +220,18 @@ fn a_block_is_found_by_its_address() {
     assert_eq!(found(0x40), Some((11, 4)), "being reallocated");
     assert!(live.block_at(PID + 1, 0x10, 0).is_none());
 }
+
+#[test]
+fn stacks_that_are_the_same_share_a_site() {
+    let mut live = Live::default();
+    live.apply(&alloc(0x10, 100, 1));
+    live.same_stack(2, 1);
+    live.apply(&alloc(0x20, 50, 2));
+    live.apply(&alloc(0x30, 7, 2));
+    live.apply(&free(0x20));
+    let [one] = all(&live)[..] else {
+        panic!("one site")
+    };
+    assert_eq!((one.bytes, one.count, one.site.key.stack), (107, 2, 1));
+    assert_eq!(sums(&live), (107, 2));
+}
