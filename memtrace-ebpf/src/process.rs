@@ -7,6 +7,7 @@ use aya_ebpf::{
 use memtrace_common::{
     EventKind,
     event::{Exec, Modules},
+    unwind::ProcessMappings,
 };
 
 use crate::{
@@ -30,9 +31,17 @@ fn thread_exit(_ctx: RawTracePointContext) -> i32 {
 fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let pid = (pid_tgid >> 32) as u32;
-    // SAFETY: the value is not read.
-    if unsafe { maps::PROCESSES.get(pid) }.is_some() {
+    // SAFETY: user space replaces the value as a whole.
+    if let Some(known) = unsafe { maps::PROCESSES.get(pid) } {
         let _ = maps::THREADS.remove(pid_tgid as u32);
+        // Other code may lie where the last program's lay. Until user space has
+        // read what is there, stacks are copied, as for any code not known yet.
+        let nothing = ProcessMappings {
+            count: 0,
+            generation: known.generation.wrapping_add(1),
+            ..*known
+        };
+        let _ = maps::PROCESSES.insert(pid, nothing, 0);
         send_now(Exec {
             head: head(EventKind::Exec, 0),
         });
