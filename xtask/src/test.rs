@@ -75,7 +75,7 @@ const STEPS: &[Step] = &[
     }),
     ("manual pages", |root| check(man::check(root))),
     ("carried object", |root| check(build_ebpf::check(root))),
-    ("aarch64 object", build_ebpf::check_other),
+    ("aarch64", build_ebpf::check_other),
     ("clippy", clippy),
     ("clippy of the kernel side", clippy_ebpf),
     ("unit tests", unit_tests),

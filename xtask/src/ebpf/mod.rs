@@ -167,6 +167,35 @@ impl Toolchain {
         Some(command)
     }
 
+    /// Checks that user space compiles for a processor, whose standard library
+    /// this compiler makes from its sources as it does `core`: no linker and no
+    /// library of that processor is needed.
+    pub(crate) fn check_user_space(&self, root: &Path, processor: Processor) -> Result<()> {
+        let mut command = self.command(&self.cargo, root);
+        command.current_dir(root);
+        command.args([
+            "check",
+            "--quiet",
+            "--locked",
+            "--package",
+            "memtrace",
+            "--lib",
+        ]);
+        command.arg("-Zbuild-std=std,panic_abort");
+        command.args([
+            "--target",
+            &format!("{}-unknown-linux-gnu", processor.name()),
+        ]);
+        let status = command.status();
+        let status = status.with_context(|| format!("cannot run {}", self.cargo.display()))?;
+        ensure!(
+            status.success(),
+            "user space does not compile for {}",
+            processor.name()
+        );
+        Ok(())
+    }
+
     /// Builds the object and returns where it is, without debug information
     /// but with BTF. The same sources and versions give the same bytes, in any
     /// folder (`memtrace-ebpf/Cargo.toml` says how).
