@@ -131,6 +131,9 @@ pub enum Method {
     Kernel = 3,
     /// Not at all, for benchmarks.
     Nothing = 4,
+    /// The programs return at once: what probes cost by themselves, for
+    /// benchmarks.
+    Floor = 5,
 }
 
 /// Where the kernel keeps the return addresses that return probes hide: each

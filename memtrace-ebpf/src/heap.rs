@@ -54,6 +54,9 @@ fn enter(
 #[uprobe]
 fn allocate_enter(ctx: ProbeContext) -> u32 {
     keep_kernel_stack(&ctx);
+    if config::unwinds_by(Method::Floor) {
+        return 0;
+    }
     let registers = Registers::read(&ctx);
     if let Some(cookie) = known_cookie(&ctx) {
         let _ = enter(&ctx, cookie, &registers, 0);
@@ -66,6 +69,9 @@ fn allocate_enter(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn reallocate_enter(ctx: ProbeContext) -> u32 {
     keep_kernel_stack(&ctx);
+    if config::unwinds_by(Method::Floor) {
+        return 0;
+    }
     let registers = Registers::read(&ctx);
     let Some(cookie) = known_cookie(&ctx) else {
         return 0;
@@ -90,6 +96,9 @@ fn reallocate_enter(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn free_enter(ctx: ProbeContext) -> u32 {
     keep_kernel_stack(&ctx);
+    if config::unwinds_by(Method::Floor) {
+        return 0;
+    }
     let registers = Registers::read(&ctx);
     let Some(cookie) = known_cookie(&ctx) else {
         return 0;
@@ -119,6 +128,9 @@ fn free_enter(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 fn call_return(ctx: RetProbeContext) -> u32 {
     keep_kernel_stack(&ctx);
+    if config::unwinds_by(Method::Floor) {
+        return 0;
+    }
     let regs = ctx.regs;
     let probe = cookie(&ProbeContext { regs });
     let result: u64 = ctx.ret();

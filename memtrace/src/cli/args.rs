@@ -260,6 +260,9 @@ pub enum Unwind {
     /// Not at all: for `cargo xtask bench`
     #[value(hide = true)]
     None,
+    /// Nor is anything else done: for `cargo xtask bench`
+    #[value(hide = true)]
+    Floor,
 }
 
 impl Unwind {
@@ -271,6 +274,7 @@ impl Unwind {
             Self::Dwarf => Method::Tables,
             Self::Kernel => Method::Kernel,
             Self::None => Method::Nothing,
+            Self::Floor => Method::Floor,
         }
     }
 }

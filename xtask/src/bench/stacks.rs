@@ -1,13 +1,10 @@
 //! `cargo xtask bench stacks`: what taking a stack costs, for each way to walk
 //! it, on real programs. The cost is what an allocation takes more than under
 //! memtrace without stacks.
-use super::{median, target::Target};
-use crate::shell::{Guard, as_root, memtrace};
-use anyhow::{Context as _, Result, ensure};
+use super::{median, target::Target, watcher::Watcher};
+use anyhow::{Result, ensure};
 use serde_json::json;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Measure what taking a stack costs, by each way of walking it
 #[derive(clap::Args)]
@@ -83,7 +80,7 @@ impl Stacks {
             let mut rounds: Vec<Vec<Round>> = WAYS.iter().map(|_| Vec::new()).collect();
             for _ in 0..self.runs {
                 for ((_, options), rounds) in WAYS.iter().zip(&mut rounds) {
-                    rounds.push(round(&memtrace(root), &mut target, options)?);
+                    rounds.push(round(root, &mut target, options)?);
                 }
             }
             rows.push(report(name, &rounds));
@@ -121,41 +118,12 @@ fn report(name: &str, rounds: &[Vec<Round>]) -> serde_json::Value {
 }
 
 /// Attaches, lets the program do a round of work, and detaches.
-fn round(program: &Path, target: &mut Target, options: &[&str]) -> Result<Round> {
-    let mut command = as_root(program, &[]);
-    command
-        .args([
-            "-v",
-            "--no-mmap",
-            "-f",
-            "json",
-            "-p",
-            &target.pid().to_string(),
-        ])
-        .args(options);
-    let mut tracer = Guard(
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?,
-    );
-    let mut said = BufReader::new(tracer.0.stderr.take().context("it has an output")?);
-    let mut line = String::new();
-    while !line.contains(": tracing ") {
-        line.clear();
-        ensure!(said.read_line(&mut line)? > 0, "memtrace does not trace");
-    }
+fn round(root: &Path, target: &mut Target, options: &[&str]) -> Result<Round> {
+    let options: Vec<&str> = ["--no-mmap"].iter().chain(options).copied().collect();
+    let tracer = Watcher::memtrace(root, target.pid(), &options)?;
     let ns = target.round()?;
-    crate::shell::run(Command::new("kill").args(["-INT", &tracer.0.id().to_string()]))?;
-    let mut text = String::new();
-    said.read_to_string(&mut text)?;
-    ensure!(tracer.0.wait()?.success(), "memtrace failed: {text}");
-    let number = |label: &str| {
-        let mut lines = text.lines();
-        let found = lines.find_map(|line| line.strip_prefix("memtrace: ")?.strip_prefix(label));
-        found.and_then(|number| number.trim().parse::<f64>().ok())
-    };
+    let said = tracer.end()?;
+    let text = &said.text;
     let returns = text
         .lines()
         .filter_map(|line| line.strip_suffix(" returns"));
@@ -164,7 +132,7 @@ fn round(program: &Path, target: &mut Target, options: &[&str]) -> Result<Round>
     ensure!(stacks > 0.0, "the program allocated nothing: {text}");
     Ok(Round {
         ns_per_stack: ns / stacks,
-        remembered: number("walks remembered:").unwrap_or(0.0),
+        remembered: said.number("walks remembered")?,
         stacks,
     })
 }

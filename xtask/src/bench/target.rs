@@ -1,13 +1,14 @@
 //! Real programs under a load that can be asked for again and again.
 use crate::shell::{Guard, find, run};
 use anyhow::{Context as _, Result, ensure};
-use std::fs;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A running program, and one round of work for it.
 pub(super) struct Target {
@@ -25,8 +26,11 @@ enum Work {
     Redis { port: String, pipeline: u32 },
 }
 
-/// Requests in one round of each of redis-benchmark's tests.
-const REQUESTS: u32 = 40_000;
+/// Requests in one round of each of redis-benchmark's tests, by how many wait
+/// for an answer at once.
+const fn requests(pipeline: u32) -> u32 {
+    if pipeline > 1 { 40_000 } else { 10_000 }
+}
 
 impl Target {
     /// `tests/programs/walks.cpp`, asked for `shape`, `depth` and a number of
@@ -68,6 +72,33 @@ impl Target {
         let mut command = Command::new("sqlite3");
         command.arg(":memory:");
         Self::asking(command, request.to_owned())
+    }
+
+    /// python3, which makes, sorts and joins lists of objects.
+    pub(super) fn python() -> Result<Self> {
+        const PROGRAM: &str = "import sys, json\n\
+            for line in sys.stdin:\n\
+            \x20   rows = [{'key': str(i), 'list': [str(j) * 90 for j in range(i % 9)]} for i in range(4000)]\n\
+            \x20   rows.sort(key=lambda row: row['key'])\n\
+            \x20   text = json.dumps(rows)\n\
+            \x20   del rows\n\
+            \x20   json.loads(text)\n\
+            \x20   print('done', flush=True)\n";
+        let mut command = Command::new("python3");
+        command.args(["-c", PROGRAM]);
+        Self::asking(command, "\n".to_owned())
+    }
+
+    /// `walks`, started by another program or with variables of its own.
+    pub(super) fn walks_under(
+        root: &Path,
+        folder: &Path,
+        request: &str,
+        start: impl FnOnce(&Path) -> Command,
+    ) -> Result<Self> {
+        // Builds it, where it is not there yet.
+        drop(Self::walks(root, folder, request)?);
+        Self::asking(start(&folder.join("walks")), format!("{request}\n"))
     }
 
     fn asking(mut command: Command, request: String) -> Result<Self> {
@@ -117,6 +148,13 @@ impl Target {
         self.child.0.id()
     }
 
+    /// One round. Returns how long it took, in seconds on the clock.
+    pub(super) fn timed_round(&mut self) -> Result<f64> {
+        let since = Instant::now();
+        self.round()?;
+        Ok(since.elapsed().as_secs_f64())
+    }
+
     /// One round. Returns the processor time that it took, nanoseconds of all
     /// threads: unlike time on the clock it holds on a busy machine.
     pub(super) fn round(&mut self) -> Result<f64> {
@@ -135,7 +173,12 @@ impl Target {
                 run(Command::new("redis-benchmark")
                     .args(["-h", "127.0.0.1", "-p", port, "-t", "set,get,lpush"])
                     .args(["-r", "1000", "-d", "64", "-q"])
-                    .args(["-n", &REQUESTS.to_string(), "-P", &pipeline.to_string()])
+                    .args([
+                        "-n",
+                        &requests(*pipeline).to_string(),
+                        "-P",
+                        &pipeline.to_string(),
+                    ])
                     .stdout(Stdio::null()))?;
             }
         }
@@ -143,14 +186,9 @@ impl Target {
     }
 }
 
-/// Processor time of all threads so far (`schedstat`, proc(5): the first
-/// number).
-fn processor_ns(pid: u32) -> Result<f64> {
-    let mut sum = 0.0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let first = text.split_ascii_whitespace().next();
-        sum += first.context("schedstat is empty")?.parse::<f64>()?;
-    }
-    Ok(sum)
+/// Processor time of all threads so far, also of those that have ended.
+pub(super) fn processor_ns(pid: u32) -> Result<f64> {
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;
+    let time = Duration::from(clock_gettime(clock)?);
+    Ok(time.as_secs_f64() * 1e9)
 }
