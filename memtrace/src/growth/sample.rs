@@ -53,11 +53,11 @@ impl Kind {
     pub fn of(map: &Map) -> Self {
         let path = map.path.to_string_lossy();
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
-        if path == "[heap]" {
+        if map.is_heap() {
             Self::Heap
         } else if starts(&["[stack"]) {
             Self::Stack
-        } else if path.is_empty() || starts(&["[anon:", "[anon_shmem:"]) {
+        } else if path.is_empty() || starts(&["[heap]", "[anon:", "[anon_shmem:"]) {
             match (map.is_accessible(), map.shared) {
                 (_, true) => Self::Shared,
                 (true, _) => Self::Anonymous,

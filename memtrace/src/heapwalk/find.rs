@@ -78,7 +78,7 @@ pub(super) fn find(image: &Image<'_>) -> Result<Vec<Found>, HeapError> {
         let heap = image
             .maps
             .iter()
-            .filter(|map| is_heap(map))
+            .filter(|map| map.is_heap())
             .map(|map| map.start)
             .min();
         let parameters = data.iter().find_map(|data| parameters(data, layout, heap));
@@ -93,11 +93,6 @@ pub(super) fn find(image: &Image<'_>) -> Result<Vec<Found>, HeapError> {
         return Err(HeapError::Unused(super::what_else(image.maps)));
     }
     Ok(found)
-}
-
-/// Whether the program break's memory is there.
-pub(super) fn is_heap(map: &Map) -> bool {
-    map.path.as_os_str() == "[heap]"
 }
 
 /// The C library, by its file's name: `libc.so.6`, `libc-2.31.so`.

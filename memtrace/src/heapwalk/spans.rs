@@ -5,7 +5,7 @@ use super::{
     Image,
     arena::{self, Broken, State},
     chunks::{End, FLAGS, Span, Tally, walk},
-    find::{Found, is_heap},
+    find::Found,
     layout::ALIGNMENT,
     window::Window,
 };
@@ -69,7 +69,7 @@ pub(super) fn main(
         top: state.top,
         cache: found.layout.caches.chunk(),
     };
-    let heap = image.maps.iter().find(|map| is_heap(map));
+    let heap = image.maps.iter().find(|map| map.is_heap());
     let start = found
         .parameters(image.memory)
         .map(|known| known.start_of_heap);
@@ -98,7 +98,7 @@ impl Main<'_> {
     /// mappings were read.
     fn break_limit(&self, start: u64, state: &State) -> Result<u64, Broken> {
         let mut end = start;
-        for map in self.image.maps.iter().filter(|map| is_heap(map)) {
+        for map in self.image.maps.iter().filter(|map| map.is_heap()) {
             end = end.max(map.end);
         }
         if state.contiguous && state.top >= start {

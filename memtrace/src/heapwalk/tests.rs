@@ -40,7 +40,7 @@ impl Memory for Words {
             if !self
                 .maps
                 .iter()
-                .any(|map| (map.start..map.end).contains(&at))
+                .any(|map| map.readable && (map.start..map.end).contains(&at))
             {
                 return Err(ReadError::Unmapped { address: at });
             }
@@ -216,6 +216,37 @@ fn every_layout_is_walked() {
         assert_eq!(info.uordblks + info.fordblks, info.arena);
         assert_eq!((info.smblks, info.fsmblks), (fast.1, fast.0));
     }
+}
+
+/// Older kernels call it `[heap]`, too.
+#[test]
+fn a_guard_page_behind_the_heap_is_none_of_it() {
+    let mut memory = heap(36);
+    let mut guard = map(HEAP + 0x21000, 0x1000, false, "[heap]");
+    guard.readable = false;
+    memory.maps.insert(1, guard);
+    let heap = memory.walk().unwrap();
+    assert!(heap.consistent, "{heap:?}");
+    assert_eq!(heap.arenas[0].class(Class::Unsorted), (0x2100, 1));
+}
+
+/// What the mappings say may have been given back since they were read.
+#[test]
+fn memory_behind_the_last_chunk_need_not_be_there() {
+    let mut memory = heap(36);
+    let there = memory.maps[0].clone();
+    memory.maps[0].end += 0x10000;
+    let image = Image {
+        memory: &Words {
+            written: memory.written.clone(),
+            maps: memory.maps.iter().skip(1).cloned().chain([there]).collect(),
+            busy: None,
+        },
+        maps: &memory.maps,
+        program: Path::new("/bin/program"),
+    };
+    let heap = walk(&image, &locate(&image).unwrap()).unwrap();
+    assert!(heap.consistent, "{heap:?}");
 }
 
 #[test]

@@ -86,8 +86,16 @@ impl<'m> Window<'m> {
             .saturating_add(wanted)
             .checked_next_multiple_of(PAGE)
             .unwrap_or(u64::MAX);
-        let end = whole.saturating_add(self.piece - PAGE).min(self.limit);
+        let ahead = whole.saturating_add(self.piece - PAGE).min(self.limit);
         self.filled = 0;
+        // What lies further on than what is asked for need not be there (any more).
+        self.read(address, ahead).or_else(|_| {
+            self.piece = PAGE;
+            self.read(address, whole.min(self.limit))
+        })
+    }
+
+    fn read(&mut self, address: u64, end: u64) -> Result<(), ReadError> {
         let length = usize::try_from(end - address).unwrap_or(usize::MAX);
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);

@@ -40,6 +40,13 @@ pub fn filters_multi_by_process() -> bool {
     version() >= (6, 10)
 }
 
+/// Whether programs of perf events may use hash maps whose elements are made when
+/// they are needed. 6.1 lifted that (96da3f7d489d); a kernel that took it back only
+/// pays for elements that it need not have.
+pub fn perf_events_take_any_map() -> bool {
+    version() >= (6, 1)
+}
+
 /// Whether process ids here are those that eBPF programs see. The initial
 /// namespace has a fixed inode (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
 pub fn in_initial_pid_namespace(proc_root: &std::path::Path) -> bool {

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod counters;
 pub mod growth;
 mod job;
+mod laid_out;
 mod load_error;
 mod multi;
 pub mod object;

@@ -1,6 +1,6 @@
 //! The eBPF object: loading it, and sizing its maps.
 #![expect(unsafe_code, reason = "aya cannot know that a program's kind is right")]
-use std::{io, path::Path};
+use std::{borrow::Cow, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -12,11 +12,15 @@ use memtrace_common::{
     unwind::{HiddenReturns, Method},
 };
 
-use crate::{kernel::layout::hidden_returns, sampling};
+use crate::{
+    kernel::{self, layout::hidden_returns},
+    sampling,
+};
 
 use super::{
     LoadError,
-    job::{Job, MAPS},
+    job::{Job, LAID_OUT, MAPS},
+    laid_out::laid_out,
     load_error::{refused, why_not_loaded},
     multi::MultiPrograms,
     plan::RETURN_PROGRAM,
@@ -135,6 +139,14 @@ impl Programs {
         for (whose, map, entries) in MAPS {
             loader.map_max_entries(map, if *whose == job { *entries } else { 1 });
         }
+        let mut object = Cow::Borrowed(OBJECT);
+        for (_, map, entries) in LAID_OUT
+            .iter()
+            .filter(|(whose, ..)| *whose == job && !kernel::perf_events_take_any_map())
+        {
+            loader.map_max_entries(map, *entries);
+            object = laid_out(&object, map).map_or(object, Cow::Owned);
+        }
         let hidden = Wire(unwinding.hidden);
         let (method, remember) = (unwinding.method as u8, u8::from(unwinding.remember));
         let cookies = u8::from(has_cookies);
@@ -153,11 +165,11 @@ impl Programs {
             .override_global("COPIES", &copies, true)
             .override_global("HIDDEN_RETURNS", &hidden, true)
             .override_global(aya_log::LEVEL, &log_level, false);
-        let mut load = || loader.load(OBJECT).map_err(why_not_loaded);
+        let mut load = || loader.load(&object).map_err(why_not_loaded);
         let mut ebpf = load()?;
         let tried = multi;
         let multi = if tried {
-            MultiPrograms::load(OBJECT, &ebpf, |name| job.needs(name))
+            MultiPrograms::load(&object, &ebpf, |name| job.needs(name))
         } else {
             Err(io::ErrorKind::Unsupported.into())
         };

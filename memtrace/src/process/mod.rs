@@ -177,7 +177,7 @@ pub fn maps(proc_root: &Path, pid: u32) -> Result<Vec<Map>, ProcessError> {
 /// not known.
 pub fn program_break(proc_root: &Path, pid: u32) -> u64 {
     let maps = read::maps(proc_root, pid).unwrap_or_default();
-    let heaps = maps.iter().filter(|map| map.path == Path::new("[heap]"));
+    let heaps = maps.iter().filter(|map| map.is_heap());
     heaps.map(|map| map.end).max().unwrap_or_else(|| {
         // There is no heap yet.
         let start = read::stat(proc_root, pid).map_or(0, |stat| stat.heap_start);

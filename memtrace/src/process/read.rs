@@ -59,6 +59,12 @@ impl Map {
         self.readable || self.writable || self.executable
     }
 
+    /// Whether it is memory of the program break. Older kernels (5.10, 6.1) give that
+    /// name to what lies next to it, too, which may be a page that nobody may read.
+    pub fn is_heap(&self) -> bool {
+        self.path.as_os_str() == "[heap]" && self.readable && self.writable
+    }
+
     /// Whether a file is mapped.
     pub fn is_file(&self) -> bool {
         self.path.as_os_str().as_bytes().starts_with(b"/")

@@ -66,6 +66,18 @@ pub enum SessionError {
         /// What aya says.
         source: ProgramError,
     },
+    /// What was asked for by name does not work on this kernel.
+    #[error(
+        "this kernel cannot show {what} by `{name}`: {reason}; leave the option out, and the best way that there is here is taken"
+    )]
+    Mechanism {
+        /// Of which events.
+        what: &'static str,
+        /// As the option takes it.
+        name: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
     /// The machine's memory size or the ring buffer could not be read.
     #[error("failed to {what}: {source}")]
     System {

@@ -17,7 +17,7 @@ use crate::{
     event::{Batch, ring::Reader},
     kernel::{self, uprobe::Emulated},
     probe::{
-        Attached, Job, Programs,
+        Attached, Job, LoadError, Programs,
         counters::Counters,
         growth::{self as hooks, CALLS, Candidate, Choice, FAULTS, Sums},
         object::{Admission, Unwinding},
@@ -93,13 +93,17 @@ impl GrowthSession {
         }
         .begin()?;
         let mut missing = Vec::new();
-        let mut arm = |table, choice, what: &str| match hooks::arm(&mut programs, table, choice) {
-            Ok(candidate) => Ok(candidate),
-            Err(error) if choice == Choice::Auto => {
+        let mut arm = |table, choice, what| match (hooks::arm(&mut programs, table, choice), choice)
+        {
+            (Ok(candidate), _) => Ok(candidate),
+            (Err(error), Choice::Auto) => {
                 missing.push(format!("{what} cannot be looked at: {error}"));
                 Ok(None)
             }
-            Err(error) => Err(error),
+            (Err(LoadError::Refused { reason, .. }), Choice::Forced(Candidate { name, .. })) => {
+                Err(SessionError::Mechanism { what, name, reason })
+            }
+            (Err(error), _) => Err(error.into()),
         };
         let faults = arm(FAULTS, options.faults, "page faults")?;
         let calls = arm(CALLS, options.calls, "brk and mmap")?;

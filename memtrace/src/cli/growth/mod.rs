@@ -242,6 +242,7 @@ fn hooks(session: &GrowthSession) -> Vec<Hook> {
         .map(|(hook, candidate)| Hook {
             hook: hook.to_owned(),
             mechanism: candidate.map(|candidate| candidate.label.to_owned()),
+            name: candidate.map(|candidate| candidate.name.to_owned()),
             loses: candidate.map(|candidate| candidate.loses.to_owned()),
             fallback: candidate.is_some_and(|candidate| !candidate.is_first()),
         })

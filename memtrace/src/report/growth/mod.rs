@@ -80,6 +80,9 @@ pub struct Hook {
     pub hook: String,
     /// By which mechanism; null: not at all.
     pub mechanism: Option<String>,
+    /// As options call it.
+    #[serde(default)]
+    pub name: Option<String>,
     /// What that does not see, and what it costs others.
     pub loses: Option<String>,
     /// Whether there would be a better mechanism.

@@ -63,6 +63,7 @@ fn report(top: usize) -> GrowthReport {
         stacks: &stacks,
         modules: &modules,
         hooks: vec![Hook {
+            name: Some("tracepoint".into()),
             hook: "page faults".into(),
             mechanism: Some("a tracepoint".into()),
             loses: Some("half of them".into()),
