@@ -4,8 +4,9 @@ use super::figures::{Figure, Limit};
 use super::target::{Target, processor_ns};
 use super::watcher::{FLOOR, MEMTRACE, Watcher, Way};
 use super::{attach, replay};
-use crate::shell::find;
-use anyhow::{Result, ensure};
+use crate::shell::{cargo, find, run, target};
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -131,6 +132,12 @@ pub(super) const GOALS: &[Goal] = &[
         limit: Limit::AtMost(100.0),
         needs: None,
         measure: attach::detached,
+    },
+    Goal {
+        what: "symbols: seconds for 10,000 addresses of a program of 170 MB with debug information",
+        limit: Limit::AtMost(2.0),
+        needs: None,
+        measure: symbols,
     },
     Goal {
         what: "lost: events lost with two threads at full speed, per million",
@@ -299,6 +306,16 @@ fn lost(lab: &Lab<'_>) -> Result<Vec<f64>> {
         figures.push(lost / (received + lost) * 1e6);
     }
     Ok(figures)
+}
+
+/// What `memtrace/benches/symbols.rs` measures; criterion repeats it as often as
+/// it takes.
+fn symbols(lab: &Lab<'_>) -> Result<Vec<f64>> {
+    run(cargo(lab.root).args(["bench", "--quiet", "-p", "memtrace", "--bench", "symbols"]))?;
+    let file = target(lab.root).join("criterion/symbols/10000 addresses/new/estimates.json");
+    let estimates: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    let ns = estimates["median"]["point_estimate"].as_f64();
+    Ok(vec![ns.context("criterion has no median")? / 1e9])
 }
 
 /// All of them, or those whose text holds `only`.
