@@ -18,6 +18,7 @@ mod hidden;
 mod mapping;
 mod maps;
 mod oom;
+mod pages;
 mod probe;
 mod process;
 mod ring;

@@ -4,6 +4,7 @@ pub mod gfp;
 pub mod layout;
 pub mod memory;
 pub mod oom;
+pub mod pages;
 pub mod uprobe;
 
 use std::io;

@@ -1,0 +1,2 @@
+//! Who holds the kernel's pages.
+pub mod sections;

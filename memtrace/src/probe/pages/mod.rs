@@ -1,0 +1,276 @@
+//! Loads the programs that watch page frames, and nothing else, and attaches
+//! them the best way that this kernel allows.
+mod frames;
+mod sample;
+
+use std::{path::Path, sync::atomic::Ordering::Relaxed};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError},
+};
+use memtrace_common::pages::{Frame, PagesLayout, SECTION_ORDER, Sum};
+
+use super::{
+    LoadError,
+    load_error::{refused, why_not_loaded},
+    object::OBJECT,
+    oom::UNUSED_MAPS,
+    pod::Wire,
+};
+use crate::{
+    kernel::pages::{BULK, BULK_FUNCTIONS, CATEGORY, EXITS, Seeing, WAYS, Way},
+    pages::sections::Sections,
+};
+use frames::FrameMemory;
+use sample::{SampleError, memory_map};
+
+/// Bytes of the ring buffer: some ten thousand origins that nobody has read yet.
+const RING_BYTES: u32 = 4 << 20;
+/// Origins that are told apart.
+const ORIGINS: u32 = 1 << 16;
+/// Names of ended processes that are kept.
+const EXITED: u32 = 1 << 13;
+
+/// The programs, attached.
+pub struct PageProbes {
+    ebpf: Ebpf,
+    ring: Option<RingBuf<MapData>>,
+    sums: PerCpuArray<MapData, u64>,
+    exited: HashMap<MapData, u32, [u8; 16]>,
+    memory: FrameMemory,
+    sections: Sections,
+    way: &'static Way,
+    /// What will not be seen, and why; sentences.
+    pub missing: Vec<String>,
+}
+
+impl PageProbes {
+    /// Loads and attaches. `forced`: no other way will do.
+    ///
+    /// # Errors
+    /// There is no eBPF for this user, or no way to see pages.
+    pub fn start(
+        proc_root: &Path,
+        layout: PagesLayout,
+        sections: Sections,
+        forced: Option<&'static Way>,
+    ) -> Result<Self, LoadError> {
+        let ways = WAYS.iter();
+        let ways = ways.filter(|way| forced.is_none_or(|forced| *way == forced));
+        let mut last = None;
+        for way in ways {
+            match Self::by(way, proc_root, layout, &sections) {
+                Ok(probes) => {
+                    log::info!("watching pages by {}", way.label);
+                    return Ok(probes);
+                }
+                Err(error @ LoadError::NotPermitted { .. }) => return Err(error),
+                Err(error) => {
+                    log::info!("{} are not possible here: {error}", way.label);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or(LoadError::Tracepoint {
+            program: EXITS.0.to_owned(),
+            source: ProgramError::NotLoaded,
+        }))
+    }
+
+    fn by(
+        way: &'static Way,
+        proc_root: &Path,
+        mut layout: PagesLayout,
+        sections: &Sections,
+    ) -> Result<Self, LoadError> {
+        let found = memory_map(proc_root, layout.page_size);
+        let mut missing = Vec::new();
+        match found {
+            Ok(start) => layout.memory_map = start,
+            Err(SampleError::Load(error)) if way.seeing == Seeing::Pages => return Err(error),
+            Err(error) if way.seeing == Seeing::Pages => {
+                return Err(LoadError::Tracepoint {
+                    program: error.to_string(),
+                    source: ProgramError::NotLoaded,
+                });
+            }
+            Err(error) => log::info!("no memory map: {error}"),
+        }
+        let mut ebpf = load(&layout, sections)?;
+        let memory = map_frames(&mut ebpf, sections)?;
+        fill_sections(&mut ebpf, sections)?;
+        for (name, tracepoint) in way.programs.iter().chain([&EXITS]) {
+            attach(&mut ebpf, name, tracepoint)?;
+        }
+        if layout.memory_map == 0 {
+            missing.push("pages of the bulk allocator (vmalloc, network cards' rings) are not seen: where the memory map is could not be found out".to_owned());
+        } else if let Err(error) = attach_bulk(&mut ebpf) {
+            log::info!("the bulk allocator cannot be watched: {error}");
+            missing.push("pages of the bulk allocator (vmalloc since Linux 5.14, network cards' rings) are not seen as they are handed out: this kernel refuses programs at the end of its functions".to_owned());
+        }
+        Ok(Self {
+            ring: Some(take(&mut ebpf, "EVENTS")?),
+            sums: take(&mut ebpf, "PAGE_SUMS")?,
+            exited: take(&mut ebpf, "PAGE_EXITED")?,
+            ebpf,
+            memory,
+            sections: sections.clone(),
+            way,
+            missing,
+        })
+    }
+
+    /// The ring buffer; once.
+    pub fn ring(&mut self) -> Option<RingBuf<MapData>> {
+        self.ring.take()
+    }
+
+    /// How pages are seen.
+    pub fn way(&self) -> &'static Way {
+        self.way
+    }
+
+    /// One of the sums, over all CPUs.
+    pub fn sum(&self, which: Sum) -> u64 {
+        let values = self.sums.get(&(which as u32), 0);
+        values.map_or(0, |values| values.iter().sum())
+    }
+
+    /// The name of a process that has ended.
+    pub fn exited(&self, pid: u32) -> Option<String> {
+        let comm = self.exited.get(&pid, 0).ok()?;
+        let end = comm.iter().position(|byte| *byte == 0);
+        let name = comm.get(..end.unwrap_or(comm.len()))?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The word of a page frame now; that of an unseen one where the table has
+    /// no room for it.
+    pub fn frame(&self, pfn: u64) -> Frame {
+        let Some(place) = self.sections.place(pfn >> SECTION_ORDER) else {
+            return Frame::default();
+        };
+        let within = pfn & ((1 << SECTION_ORDER) - 1);
+        let words = self.memory.section(place);
+        let word = usize::try_from(within).ok().and_then(|at| words.get(at));
+        Frame(word.map_or(0, |word| word.load(Relaxed)))
+    }
+
+    /// Hands on all frames that somebody has, in order.
+    pub fn live(&self, mut each: impl FnMut(u64, Frame)) {
+        for (section, place) in self.sections.all() {
+            let words = self.memory.section(place);
+            for (pfn, word) in (section << SECTION_ORDER..).zip(words) {
+                let frame = Frame(word.load(Relaxed));
+                if frame.is_live() {
+                    each(pfn, frame);
+                }
+            }
+        }
+    }
+
+    /// How often a program did not run because it, or with classic tracepoints
+    /// another one, was at work on the same CPU. 0 before Linux 5.12, which does
+    /// not count it.
+    pub fn misses(&self) -> u64 {
+        let programs = self.way.programs.iter().map(|(name, _)| *name);
+        let misses = programs.chain([BULK]).filter_map(|name| {
+            let program = self.ebpf.program(name)?;
+            let info = super::misses::of(program.fd().ok()?);
+            info.ok()
+        });
+        misses.sum()
+    }
+}
+
+/// Loads the object for these sections.
+fn load(layout: &PagesLayout, sections: &Sections) -> Result<Ebpf, LoadError> {
+    let layout = Wire(*layout);
+    let mut loader = EbpfLoader::new();
+    for map in UNUSED_MAPS {
+        loader.map_max_entries(map, 1);
+    }
+    loader
+        .map_max_entries("EVENTS", RING_BYTES)
+        .map_max_entries("PAGE_FRAMES", sections.chunks())
+        .map_max_entries("PAGE_SECTIONS", sections.last().saturating_add(1))
+        .map_max_entries("PAGE_ORIGINS", ORIGINS)
+        .map_max_entries("PAGE_EXITED", EXITED)
+        .override_global("PAGES", &layout, true);
+    loader.load(OBJECT).map_err(why_not_loaded)
+}
+
+fn map_frames(ebpf: &mut Ebpf, sections: &Sections) -> Result<FrameMemory, LoadError> {
+    let name = "PAGE_FRAMES";
+    let failed = |source| LoadError::Map { name, source };
+    let missing = || MapError::InvalidName {
+        name: name.to_owned(),
+    };
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        return Err(failed(missing()));
+    };
+    FrameMemory::map(map.fd(), sections.len())
+        .map_err(|source| failed(MapError::IoError(source)))
+}
+
+fn fill_sections(ebpf: &mut Ebpf, sections: &Sections) -> Result<(), LoadError> {
+    let name = "PAGE_SECTIONS";
+    let mut places: Array<MapData, u32> = take(ebpf, name)?;
+    for (section, place) in sections.all() {
+        let (Ok(section), Ok(place)) = (u32::try_from(section), u32::try_from(place)) else {
+            continue;
+        };
+        places
+            .set(section, place.saturating_add(1), 0)
+            .map_err(|source| LoadError::Map { name, source })?;
+    }
+    Ok(())
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), LoadError> {
+    let failed = |source| LoadError::Tracepoint {
+        program: name.to_owned(),
+        source,
+    };
+    match ebpf.program_mut(name) {
+        Some(Program::RawTracePoint(program)) => {
+            program.load().map_err(|error| refused(name, error))?;
+            program.attach(tracepoint).map(drop).map_err(failed)
+        }
+        Some(Program::TracePoint(program)) => {
+            program.load().map_err(|error| refused(name, error))?;
+            let attached = program.attach(CATEGORY, tracepoint);
+            attached.map(drop).map_err(failed)
+        }
+        _ => Err(failed(ProgramError::NotLoaded)),
+    }
+}
+
+/// Attaches to the end of the bulk allocator, whatever this kernel calls it.
+fn attach_bulk(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+    let types = Btf::from_sys_fs().map_err(ProgramError::Btf)?;
+    let Some(Program::FExit(program)) = ebpf.program_mut(BULK) else {
+        return Err(ProgramError::NotLoaded);
+    };
+    let mut last = ProgramError::NotLoaded;
+    for function in BULK_FUNCTIONS {
+        match program.load(function, &types) {
+            Ok(()) => return program.attach().map(drop),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, LoadError> {
+    let missing = || MapError::InvalidName {
+        name: name.to_owned(),
+    };
+    let map = ebpf.take_map(name).ok_or_else(missing).and_then(M::try_from);
+    map.map_err(|source| LoadError::Map { name, source })
+}
