@@ -211,7 +211,8 @@ fn pages_sample(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn frame_of(page: u64) -> u64 {
     let layout = config::PAGES.load();
-    page.wrapping_sub(layout.memory_map) / layout.page_size
+    let distance = page.wrapping_sub(layout.memory_map);
+    distance.checked_div(layout.page_size).unwrap_or(u64::MAX)
 }
 
 #[inline(always)]

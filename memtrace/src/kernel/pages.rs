@@ -50,7 +50,10 @@ pub const WAYS: &[Way] = &[
         label: "raw tracepoints",
         loses: "",
         seeing: Seeing::Pages,
-        programs: &[("pages_free", "mm_page_free"), ("pages_alloc", "mm_page_alloc")],
+        programs: &[
+            ("pages_free", "mm_page_free"),
+            ("pages_alloc", "mm_page_alloc"),
+        ],
     },
     Way {
         name: "classic",

@@ -119,7 +119,10 @@ mod tests {
     fn a_limit_keeps_the_high_ones() {
         let sections = Sections::of([0..5 * SECTION_FRAMES], 2 * SECTION_BYTES + 1);
         let all: Vec<_> = sections.all().collect();
-        assert_eq!((all.as_slice(), sections.left_out), (&[(3, 0), (4, 1)][..], 3));
+        assert_eq!(
+            (all.as_slice(), sections.left_out),
+            (&[(3, 0), (4, 1)][..], 3)
+        );
         assert!(Sections::of([0..5], 0).is_empty());
     }
 

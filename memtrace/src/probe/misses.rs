@@ -15,7 +15,9 @@ pub(super) fn of(program: impl AsFd) -> io::Result<u64> {
 fn parse(text: &str) -> u64 {
     let mut lines = text.lines();
     let misses = lines.find_map(|line| line.strip_prefix("recursion_misses:"));
-    misses.and_then(|misses| misses.trim().parse().ok()).unwrap_or(0)
+    misses
+        .and_then(|misses| misses.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

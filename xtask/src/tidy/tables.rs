@@ -14,9 +14,9 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "heapwalk", "growth",
-    "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture", "session",
-    "cli",
+    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "pages", "heapwalk",
+    "growth", "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture",
+    "session", "cli",
 ];
 
 /// Modules that are not in the flow.

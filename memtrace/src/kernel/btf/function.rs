@@ -13,7 +13,9 @@ impl Btf<'_> {
     /// How many parameters the function of this name has.
     pub fn parameters(&self, function: &str) -> Option<u32> {
         let head = self.head_of(FUNCTION, function)?;
-        let start = *self.starts.get(head.size_or_type.checked_sub(1)? as usize)?;
+        let start = *self
+            .starts
+            .get(head.size_or_type.checked_sub(1)? as usize)?;
         let prototype = read::<TypeHead>(self.types, start as usize)?;
         u32::try_from(prototype.members()).ok()
     }

@@ -10,7 +10,10 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{Program, ProgramError},
 };
-use memtrace_common::pages::{Frame, PagesLayout, SECTION_ORDER, Sum};
+use memtrace_common::{
+    oom::COMM,
+    pages::{Frame, PagesLayout, SECTION_ORDER, Sum},
+};
 
 use super::{
     LoadError,
@@ -38,7 +41,7 @@ pub struct PageProbes {
     ebpf: Ebpf,
     ring: Option<RingBuf<MapData>>,
     sums: PerCpuArray<MapData, u64>,
-    exited: HashMap<MapData, u32, [u8; 16]>,
+    exited: HashMap<MapData, u32, [u8; COMM]>,
     memory: FrameMemory,
     sections: Sections,
     way: &'static Way,
@@ -139,11 +142,13 @@ impl PageProbes {
     }
 
     /// The name of a process that has ended.
-    pub fn exited(&self, pid: u32) -> Option<String> {
-        let comm = self.exited.get(&pid, 0).ok()?;
-        let end = comm.iter().position(|byte| *byte == 0);
-        let name = comm.get(..end.unwrap_or(comm.len()))?;
-        Some(String::from_utf8_lossy(name).into_owned())
+    pub fn exited(&self, pid: u32) -> Option<[u8; COMM]> {
+        self.exited.get(&pid, 0).ok()
+    }
+
+    /// Which frames have a word.
+    pub fn sections(&self) -> &Sections {
+        &self.sections
     }
 
     /// The word of a page frame now; that of an unseen one where the table has
@@ -211,13 +216,18 @@ fn map_frames(ebpf: &mut Ebpf, sections: &Sections) -> Result<FrameMemory, LoadE
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(failed(missing()));
     };
-    FrameMemory::map(map.fd(), sections.len())
-        .map_err(|source| failed(MapError::IoError(source)))
+    FrameMemory::map(map.fd(), sections.len()).map_err(|source| failed(MapError::IoError(source)))
 }
 
 fn fill_sections(ebpf: &mut Ebpf, sections: &Sections) -> Result<(), LoadError> {
     let name = "PAGE_SECTIONS";
-    let mut places: Array<MapData, u32> = take(ebpf, name)?;
+    let missing = || MapError::InvalidName {
+        name: name.to_owned(),
+    };
+    // Borrowed: the programs that use it are loaded later.
+    let map = ebpf.map_mut(name).ok_or_else(missing);
+    let places = map.and_then(Array::<&mut MapData, u32>::try_from);
+    let mut places = places.map_err(|source| LoadError::Map { name, source })?;
     for (section, place) in sections.all() {
         let (Ok(section), Ok(place)) = (u32::try_from(section), u32::try_from(place)) else {
             continue;
@@ -271,6 +281,9 @@ fn take<M: TryFrom<Map, Error = MapError>>(
     let missing = || MapError::InvalidName {
         name: name.to_owned(),
     };
-    let map = ebpf.take_map(name).ok_or_else(missing).and_then(M::try_from);
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(missing)
+        .and_then(M::try_from);
     map.map_err(|source| LoadError::Map { name, source })
 }

@@ -1,13 +1,7 @@
 //! Where the kernel's memory map is: it tells nobody, but a page that this thread
 //! is given has a `struct page` that the kernel side sees, and a frame number
 //! that `/proc/self/pagemap` tells.
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io,
-    os::unix::fs::FileExt as _,
-    path::Path,
-};
+use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -15,6 +9,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use memtrace_common::pages::Samples;
+use nix::sys::prctl;
 
 use crate::{
     kernel::pages::SAMPLER,
@@ -24,6 +19,10 @@ use crate::{
 /// How many pages to touch, and how many of them must have been seen.
 const TOUCHES: usize = 64;
 const ENOUGH: usize = 8;
+
+/// So much memory comes from the kernel and not from what was freed: glibc keeps
+/// up to 32 MiB (`DEFAULT_MMAP_THRESHOLD_MAX`). Only what is touched costs.
+const FRESH: usize = 64 << 20;
 
 /// Why it is not known.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +46,21 @@ pub(super) enum SampleError {
 pub(super) fn memory_map(proc_root: &Path, page_size: u64) -> Result<u64, SampleError> {
     let (_programs, samples) = attach()?;
     let pagemap = File::open(proc_root.join("self/pagemap")).map_err(SampleError::Pagemap)?;
-    let touches = touch(&samples, &pagemap).map_err(SampleError::Pagemap)?;
+    // One huge page would serve all touches.
+    let huge = prctl::get_thp_disable().unwrap_or(false);
+    let _ = prctl::set_thp_disable(true);
+    let touches = touch(&samples, &pagemap).map_err(SampleError::Pagemap);
+    let _ = prctl::set_thp_disable(huge);
+    let touches = touches?;
     explain(&touches, page_size).ok_or(SampleError::NoRow)
 }
 
 /// Loads and attaches the program that sees this thread's pages.
 fn attach() -> Result<(Ebpf, Array<MapData, Wire<Samples>>), LoadError> {
-    let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+    let thread = rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned();
     let mut loader = EbpfLoader::new();
     loader.override_global("SAMPLED_THREAD", &thread, true);
     for map in UNUSED_MAPS {
@@ -87,7 +94,10 @@ struct Touch {
 fn touch(samples: &Array<MapData, Wire<Samples>>, pagemap: &File) -> io::Result<Vec<Touch>> {
     let page = usize::try_from(procfs::page_size()).unwrap_or(4096);
     let content = vec![1_u8; page];
-    let mut memory: Vec<u8> = Vec::with_capacity(page * (TOUCHES + 1));
+    let mut memory: Vec<u8> = Vec::new();
+    memory
+        .try_reserve_exact(FRESH)
+        .map_err(io::Error::other)?;
     let read = || {
         let Wire(samples) = samples.get(&0, 0).map_err(io::Error::other)?;
         io::Result::Ok(samples)
