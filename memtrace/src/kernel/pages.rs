@@ -70,10 +70,18 @@ pub const WAYS: &[Way] = &[
 /// The program at the end of the bulk allocator.
 pub const BULK: &str = "pages_bulk";
 /// The bulk allocator: since 6.10, and since 5.13.
-pub const BULK_FUNCTIONS: &[&str] = &["alloc_pages_bulk_noprof", "__alloc_pages_bulk"];
+const BULK_FUNCTIONS: &[&str] = &["alloc_pages_bulk_noprof", "__alloc_pages_bulk"];
 
 const ALLOC_RECORD: &str = "trace_event_raw_mm_page_alloc";
 const FREE_RECORD: &str = "trace_event_raw_mm_page_free";
+
+/// What this kernel calls its bulk allocator; `None`: it has none, or no type
+/// information.
+pub fn bulk_allocator(btf: &Btf<'_>) -> Option<&'static str> {
+    let functions = BULK_FUNCTIONS.iter();
+    let mut known = functions.filter(|name| btf.parameters(name).is_some());
+    known.next().copied()
+}
 
 /// What is found in the kernel's type information; without it the offsets are
 /// those of 5.10.
@@ -91,7 +99,7 @@ pub fn layout(btf: Option<&Btf<'_>>) -> PagesLayout {
         *offset = btf.member_offset(FREE_RECORD, member).unwrap_or(*offset);
     }
     // It is the last: there was a list before it until 6.14.
-    let parameters = BULK_FUNCTIONS.iter().find_map(|name| btf.parameters(name));
+    let parameters = bulk_allocator(btf).and_then(|name| btf.parameters(name));
     if let Some(last) = parameters.and_then(|parameters| parameters.checked_sub(1)) {
         layout.bulk_array = last;
     }

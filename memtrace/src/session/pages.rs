@@ -70,7 +70,9 @@ impl PageSession {
         let types = kernel::oom::type_information().ok();
         let btf = types.as_ref().and_then(|bytes| Btf::parse(bytes).ok());
         let layout = kernel::pages::layout(btf.as_ref());
-        let mut probes = PageProbes::start(&options.proc_root, layout, sections, options.way)?;
+        let bulk = btf.as_ref().and_then(kernel::pages::bulk_allocator);
+        let way = options.way;
+        let mut probes = PageProbes::start(&options.proc_root, layout, sections, bulk, way)?;
         let ring = probes.ring().ok_or_else(|| LoadError::Map {
             name: "EVENTS",
             source: aya::maps::MapError::InvalidName {
@@ -170,6 +172,8 @@ impl PageSession {
             sums.freed.saturating_sub(self.sums.freed),
         ];
         let tallies = self.tallies();
+        // Again: reading took its time.
+        let sums = self::sums(&self.probes);
         self.drain();
         let mut comms = HashMap::new();
         for tally in tallies.all() {

@@ -23,7 +23,7 @@ use super::{
     pod::Wire,
 };
 use crate::{
-    kernel::pages::{BULK, BULK_FUNCTIONS, CATEGORY, EXITS, Seeing, WAYS, Way},
+    kernel::pages::{BULK, CATEGORY, EXITS, Seeing, WAYS, Way},
     pages::sections::Sections,
 };
 use frames::FrameMemory;
@@ -35,6 +35,9 @@ const RING_BYTES: u32 = 4 << 20;
 const ORIGINS: u32 = 1 << 16;
 /// Names of ended processes that are kept.
 const EXITED: u32 = 1 << 13;
+
+/// Said where that is so.
+const BULK_UNSEEN: &str = "pages that the bulk allocator hands out (vmalloc's, those of network cards' rings) are not seen until they are given back: this kernel does not let eBPF look at its functions (no fexit)";
 
 /// The programs, attached.
 pub struct PageProbes {
@@ -50,7 +53,8 @@ pub struct PageProbes {
 }
 
 impl PageProbes {
-    /// Loads and attaches. `forced`: no other way will do.
+    /// Loads and attaches. `bulk`: the kernel's bulk allocator, if it has one;
+    /// `forced`: no other way will do.
     ///
     /// # Errors
     /// There is no eBPF for this user, or no way to see pages.
@@ -58,13 +62,14 @@ impl PageProbes {
         proc_root: &Path,
         layout: PagesLayout,
         sections: Sections,
+        bulk: Option<&str>,
         forced: Option<&'static Way>,
     ) -> Result<Self, LoadError> {
         let ways = WAYS.iter();
         let ways = ways.filter(|way| forced.is_none_or(|forced| *way == forced));
         let mut last = None;
         for way in ways {
-            match Self::by(way, proc_root, layout, &sections) {
+            match Self::by(way, proc_root, layout, &sections, bulk) {
                 Ok(probes) => {
                     log::info!("watching pages by {}", way.label);
                     return Ok(probes);
@@ -87,6 +92,7 @@ impl PageProbes {
         proc_root: &Path,
         mut layout: PagesLayout,
         sections: &Sections,
+        bulk: Option<&str>,
     ) -> Result<Self, LoadError> {
         let found = memory_map(proc_root, layout.page_size);
         let mut missing = Vec::new();
@@ -104,14 +110,23 @@ impl PageProbes {
         let mut ebpf = load(&layout, sections)?;
         let memory = map_frames(&mut ebpf, sections)?;
         fill_sections(&mut ebpf, sections)?;
-        for (name, tracepoint) in way.programs.iter().chain([&EXITS]) {
-            attach(&mut ebpf, name, tracepoint)?;
+        // All are loaded before any is attached: what happens in between is seen by
+        // some alone.
+        let programs = || way.programs.iter().chain([&EXITS]);
+        for (name, _) in programs() {
+            load_program(&mut ebpf, name)?;
         }
-        if layout.memory_map == 0 {
-            missing.push("pages of the bulk allocator (vmalloc, network cards' rings) are not seen: where the memory map is could not be found out".to_owned());
-        } else if let Err(error) = attach_bulk(&mut ebpf) {
+        let watched = match bulk {
+            Some(_) if layout.memory_map == 0 => Err(ProgramError::NotLoaded),
+            Some(function) => attach_bulk(&mut ebpf, function),
+            None => Ok(()),
+        };
+        if let Err(error) = watched {
             log::info!("the bulk allocator cannot be watched: {error}");
-            missing.push("pages of the bulk allocator (vmalloc since Linux 5.14, network cards' rings) are not seen as they are handed out: this kernel refuses programs at the end of its functions".to_owned());
+            missing.push(BULK_UNSEEN.to_owned());
+        }
+        for (name, tracepoint) in programs() {
+            attach(&mut ebpf, name, tracepoint)?;
         }
         Ok(Self {
             ring: Some(take(&mut ebpf, "EVENTS")?),
@@ -239,39 +254,35 @@ fn fill_sections(ebpf: &mut Ebpf, sections: &Sections) -> Result<(), LoadError> 
     Ok(())
 }
 
-fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), LoadError> {
-    let failed = |source| LoadError::Tracepoint {
-        program: name.to_owned(),
-        source,
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), LoadError> {
+    let loaded = match ebpf.program_mut(name) {
+        Some(Program::RawTracePoint(program)) => program.load(),
+        Some(Program::TracePoint(program)) => program.load(),
+        _ => Err(ProgramError::NotLoaded),
     };
-    match ebpf.program_mut(name) {
-        Some(Program::RawTracePoint(program)) => {
-            program.load().map_err(|error| refused(name, error))?;
-            program.attach(tracepoint).map(drop).map_err(failed)
-        }
-        Some(Program::TracePoint(program)) => {
-            program.load().map_err(|error| refused(name, error))?;
-            let attached = program.attach(CATEGORY, tracepoint);
-            attached.map(drop).map_err(failed)
-        }
-        _ => Err(failed(ProgramError::NotLoaded)),
-    }
+    loaded.map_err(|error| refused(name, error))
 }
 
-/// Attaches to the end of the bulk allocator, whatever this kernel calls it.
-fn attach_bulk(ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), LoadError> {
+    let attached = match ebpf.program_mut(name) {
+        Some(Program::RawTracePoint(program)) => program.attach(tracepoint).map(drop),
+        Some(Program::TracePoint(program)) => program.attach(CATEGORY, tracepoint).map(drop),
+        _ => Err(ProgramError::NotLoaded),
+    };
+    attached.map_err(|source| LoadError::Tracepoint {
+        program: name.to_owned(),
+        source,
+    })
+}
+
+/// Attaches to the end of the bulk allocator.
+fn attach_bulk(ebpf: &mut Ebpf, function: &str) -> Result<(), ProgramError> {
     let types = Btf::from_sys_fs().map_err(ProgramError::Btf)?;
     let Some(Program::FExit(program)) = ebpf.program_mut(BULK) else {
         return Err(ProgramError::NotLoaded);
     };
-    let mut last = ProgramError::NotLoaded;
-    for function in BULK_FUNCTIONS {
-        match program.load(function, &types) {
-            Ok(()) => return program.attach().map(drop),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    program.load(function, &types)?;
+    program.attach().map(drop)
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(

@@ -95,9 +95,7 @@ fn touch(samples: &Array<MapData, Wire<Samples>>, pagemap: &File) -> io::Result<
     let page = usize::try_from(procfs::page_size()).unwrap_or(4096);
     let content = vec![1_u8; page];
     let mut memory: Vec<u8> = Vec::new();
-    memory
-        .try_reserve_exact(FRESH)
-        .map_err(io::Error::other)?;
+    memory.try_reserve_exact(FRESH).map_err(io::Error::other)?;
     let read = || {
         let Wire(samples) = samples.get(&0, 0).map_err(io::Error::other)?;
         io::Result::Ok(samples)
