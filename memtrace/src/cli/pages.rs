@@ -61,6 +61,10 @@ pub struct PagesArgs {
     #[arg(long)]
     pub untracked_only: bool,
 
+    /// Only pages that these processes asked for
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=4_194_304))]
+    pub pid: Vec<u32>,
+
     /// Only pages of requests of at least 2 to this power pages
     #[arg(long, value_name = "ORDER", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=18))]
     pub min_order: u32,
@@ -188,6 +192,7 @@ impl PagesArgs {
             untracked_only: self.untracked_only,
             min_order: self.min_order,
             zone: self.zone.clone(),
+            pids: self.pid.clone(),
             gfp: Numbering::of(kernel::version()),
             page_size: procfs::page_size(),
         }

@@ -36,6 +36,8 @@ pub struct Choice {
     pub min_order: u32,
     /// Leave out other zones.
     pub zone: Option<String>,
+    /// Leave out pages that other processes asked for; empty: none.
+    pub pids: Vec<u32>,
     /// How the kernel numbers allocation flags.
     pub gfp: Numbering,
     /// Bytes of a page.
@@ -63,10 +65,7 @@ pub fn assemble(found: &Found, symbols: &KernelSymbols, choice: &Choice) -> Page
             add(&mut totals.untracked_pages, tally.pages);
         }
         let zone = zone_name(found, tally.zone);
-        let is_wanted = (!choice.untracked_only || accounted == Accounted::Untracked)
-            && who.order >= choice.min_order
-            && choice.zone.as_deref().is_none_or(|wanted| wanted == zone);
-        if is_wanted {
+        if choice.wants(&tally, who, accounted, zone) {
             let key = Key::of(choice.by, &tally, who, accounted, zone);
             groups.entry(key).or_default().add(&tally);
         }
@@ -130,6 +129,15 @@ fn zone_name(found: &Found, zone: Option<usize>) -> &str {
 
 fn add(sum: &mut u64, pages: u64) {
     *sum = sum.saturating_add(pages);
+}
+
+impl Choice {
+    fn wants(&self, tally: &Tally, who: &Named, accounted: Accounted, zone: &str) -> bool {
+        (!self.untracked_only || accounted == Accounted::Untracked)
+            && who.order >= self.min_order
+            && self.zone.as_deref().is_none_or(|wanted| wanted == zone)
+            && (self.pids.is_empty() || self.pids.contains(&tally.pid))
+    }
 }
 
 /// A stack with names.
