@@ -124,6 +124,8 @@ pub enum Sum {
     NoOrigin = 6,
     /// Origins that found no room in the ring buffer: they come with a later page.
     Delayed = 7,
+    /// Times that a second program did what the first one had missed.
+    CaughtUp = 8,
 }
 
 /// How many [`Sum`]s there is room for.

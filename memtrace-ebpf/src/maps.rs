@@ -16,7 +16,7 @@ use memtrace_common::{
 
 use crate::{
     cache::{Entry, INDEX_BITS},
-    pages::LEVELS,
+    origin::LEVELS,
     thread::Thread,
 };
 
@@ -127,6 +127,11 @@ pub static PAGE_SCRATCH: PerCpuArray<Origin> = PerCpuArray::with_max_entries(LEV
 /// Kernel only: how many programs are at work on [`PAGE_SCRATCH`].
 #[map]
 pub static PAGE_LEVEL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Kernel only: which of the programs are at work on the CPU; see
+/// [`crate::pages`].
+#[map]
+pub static PAGE_TURNS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
 /// Kernel → user: [`memtrace_common::pages::Sum`].
 #[map]

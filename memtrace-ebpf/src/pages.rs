@@ -2,38 +2,45 @@
 //! it likes ([`maps::PAGE_FRAMES`]). Handing a page out costs the walk of the
 //! kernel's stack and a store; giving it back costs a store. Nothing is sent but
 //! ways of asking for pages that were not seen before.
-use core::{hint::black_box, mem::offset_of};
-
 use aya_ebpf::{
     EbpfContext,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        generated::{bpf_get_func_arg, bpf_get_func_ret, bpf_get_stack, bpf_ringbuf_output},
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_get_func_arg, bpf_get_func_ret},
     },
     macros::{fexit, raw_tracepoint, tracepoint},
     programs::{FExitContext, RawTracePointContext, TracePointContext},
 };
-use memtrace_common::{
-    Head,
-    pages::{
-        CHUNK, CHUNK_ORDER, DEPTH, Frame, MOST_ORDER, ORIGIN, ORIGIN_HEAD, OTHER_ORIGIN, Origin,
-        SECTION_CHUNKS, SECTION_ORDER, Sum,
-    },
+use memtrace_common::pages::{Frame, MOST_ORDER, OTHER_ORIGIN, Sum};
+
+use crate::{
+    config,
+    count::add,
+    frames::{frame_of, mark, pages_mark_if_new},
+    maps,
+    origin::{Request, origin_of},
 };
-
-use crate::{config, count::add, maps, ring::wake_up, stack::mix};
-
-/// A request for pages.
-#[derive(Clone, Copy)]
-struct Request {
-    order: u32,
-    gfp: u32,
-    migratetype: u32,
-}
 
 /// `(page, order, gfp_flags, migratetype)`; no page: the request failed.
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 fn pages_alloc(ctx: RawTracePointContext) -> i32 {
+    let turn = Turn::begin(ALLOC);
+    alloc(&ctx);
+    turn.end();
+    0
+}
+
+/// What [`pages_alloc`] has missed.
+#[raw_tracepoint(tracepoint = "mm_page_alloc")]
+fn pages_alloc_again(ctx: RawTracePointContext) -> i32 {
+    if Turn::is_on(ALLOC) {
+        alloc(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn alloc(ctx: &RawTracePointContext) {
     let page: u64 = ctx.arg(0);
     let order: u64 = ctx.arg(1);
     let gfp: u64 = ctx.arg(2);
@@ -44,18 +51,79 @@ fn pages_alloc(ctx: RawTracePointContext) -> i32 {
             gfp: gfp as u32,
             migratetype: migratetype as u32,
         };
-        handed_out(&ctx, frame_of(page), request);
+        handed_out(ctx, frame_of(page), request);
     }
-    0
 }
 
 /// `(page, order)`.
 #[raw_tracepoint(tracepoint = "mm_page_free")]
 fn pages_free(ctx: RawTracePointContext) -> i32 {
+    let turn = Turn::begin(FREE);
+    free(&ctx);
+    turn.end();
+    0
+}
+
+/// What [`pages_free`] has missed.
+#[raw_tracepoint(tracepoint = "mm_page_free")]
+fn pages_free_again(ctx: RawTracePointContext) -> i32 {
+    if Turn::is_on(FREE) {
+        free(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn free(ctx: &RawTracePointContext) {
     let page: u64 = ctx.arg(0);
     let order: u64 = ctx.arg(1);
     given_back(frame_of(page), order as u32);
-    0
+}
+
+/// Slots of [`maps::PAGE_TURNS`].
+const ALLOC: u32 = 0;
+const FREE: u32 = 1;
+
+/// A program at work on this CPU. The kernel leaves a program out while it is at
+/// work already: an interrupt that takes pages while pages are taken would go
+/// unseen. So every tracepoint has a second program, which the kernel calls behind
+/// the first, and which does nothing unless the first is in the middle of its work.
+struct Turn(Option<*mut u64>);
+
+impl Turn {
+    #[inline(always)]
+    fn begin(slot: u32) -> Self {
+        let turn = Self(maps::PAGE_TURNS.get_ptr_mut(slot));
+        turn.set(1);
+        turn
+    }
+
+    #[inline(always)]
+    fn end(self) {
+        self.set(0);
+    }
+
+    #[inline(always)]
+    fn set(&self, value: u64) {
+        if let Some(slot) = self.0 {
+            // SAFETY: the map's memory; volatile, because interrupts read it.
+            unsafe { slot.write_volatile(value) };
+        }
+    }
+
+    /// Whether the first program is in the middle of its work; counts that.
+    #[inline(always)]
+    fn is_on(slot: u32) -> bool {
+        let on = match maps::PAGE_TURNS.get_ptr_mut(slot) {
+            // SAFETY: as above.
+            Some(slot) => unsafe { slot.read_volatile() != 0 },
+            None => false,
+        };
+        if on {
+            sum(Sum::CaughtUp, 1);
+        }
+        on
+    }
 }
 
 /// The same from the record of the classic tracepoint, which has the number of
@@ -160,23 +228,6 @@ pub extern "C" fn pages_mark_array(array: u64, count: u64, word: u64) -> u64 {
     marked
 }
 
-/// Marks one frame unless somebody has it; whether it was marked.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pages_mark_if_new(pfn: u64, word: u64) -> u64 {
-    let Some(chunk) = chunk(pfn) else {
-        return 0;
-    };
-    let index = black_box(pfn) as usize & (CHUNK - 1);
-    // SAFETY: the map's memory; the index is below its length.
-    let slot = unsafe { &mut (*chunk)[index] };
-    if Frame(*slot).is_live() {
-        return 0;
-    }
-    *slot = word;
-    1
-}
-
 /// A process ends: its name is kept for the pages that outlive it.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 fn pages_exit(_ctx: RawTracePointContext) -> i32 {
@@ -207,14 +258,6 @@ fn pages_sample(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The number of a page's frame.
-#[inline(always)]
-fn frame_of(page: u64) -> u64 {
-    let layout = config::PAGES.load();
-    let distance = page.wrapping_sub(layout.memory_map);
-    distance.checked_div(layout.page_size).unwrap_or(u64::MAX)
-}
-
 #[inline(always)]
 fn handed_out(ctx: &impl EbpfContext, pfn: u64, request: Request) {
     let origin = origin_of(ctx, request);
@@ -241,7 +284,7 @@ fn given_back(pfn: u64, order: u32) {
 
 /// Adds to a sum, if there is anything to add.
 #[inline(always)]
-fn sum(which: Sum, pages: u64) {
+pub fn sum(which: Sum, pages: u64) {
     if pages != 0
         && let Some(slot) = maps::PAGE_SUMS.get_ptr_mut(which as u32)
     {
@@ -249,206 +292,3 @@ fn sum(which: Sum, pages: u64) {
         add(slot, pages);
     }
 }
-
-/// What frames were before they were marked; pages.
-struct Before {
-    live: u64,
-    freed: u64,
-    outside: u64,
-}
-
-/// Marks the frames of a block.
-#[inline(always)]
-fn mark(pfn: u64, order: u32, word: Frame) -> Before {
-    let mut before = Before {
-        live: 0,
-        freed: 0,
-        outside: 0,
-    };
-    let (chunks, pages) = if order > CHUNK_ORDER {
-        (
-            1_u64 << (order - CHUNK_ORDER).min(MOST_ORDER - CHUNK_ORDER),
-            CHUNK as u64,
-        )
-    } else {
-        (1, 1 << order)
-    };
-    for index in 0..1_u64 << (MOST_ORDER - CHUNK_ORDER) {
-        if index >= chunks {
-            break;
-        }
-        let found = pages_mark(pfn.wrapping_add(index << CHUNK_ORDER), pages, word.0);
-        if found == OUTSIDE {
-            before.outside += pages;
-        } else {
-            before.live += found & 0xffff_ffff;
-            before.freed += found >> 32;
-        }
-    }
-    before
-}
-
-/// What [`pages_mark`] says of frames that the table has no room for.
-const OUTSIDE: u64 = u64::MAX;
-
-/// Marks frames of one chunk. Returns how many somebody had in the low half,
-/// and how many were given back in the high half.
-///
-/// Of global linkage and with scalar arguments, so that the verifier checks it
-/// once.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pages_mark(pfn: u64, pages: u64, word: u64) -> u64 {
-    let Some(chunk) = chunk(pfn) else {
-        return OUTSIDE;
-    };
-    let mut found = 0;
-    for index in 0..CHUNK as u64 {
-        if index >= pages {
-            break;
-        }
-        let at = black_box(pfn.wrapping_add(index)) as usize & (CHUNK - 1);
-        // SAFETY: the map's memory; the index is below its length.
-        let slot = unsafe { &mut (*chunk)[at] };
-        let before = Frame(*slot);
-        *slot = word;
-        found += before.live() + (before.freed() << 32);
-    }
-    found
-}
-
-/// The part of the table in which a frame is.
-#[inline(always)]
-fn chunk(pfn: u64) -> Option<*mut [u64; CHUNK]> {
-    let section = pfn >> SECTION_ORDER;
-    if section > u64::from(u32::MAX) {
-        return None;
-    }
-    let place = *maps::PAGE_SECTIONS.get(section as u32)?;
-    let first = place.checked_sub(1)?;
-    let within = (pfn >> CHUNK_ORDER) as u32 & (SECTION_CHUNKS - 1);
-    maps::PAGE_FRAMES.get_ptr_mut(first.wrapping_mul(SECTION_CHUNKS).wrapping_add(within))
-}
-
-/// Programs of one kind that may interrupt each other on a CPU: of a task, a
-/// software interrupt, a hardware interrupt, and one to spare.
-pub const LEVELS: u32 = 4;
-
-/// The id of the way by which these pages are asked for; sends it if it is new.
-#[inline(always)]
-fn origin_of(ctx: &impl EbpfContext, request: Request) -> u32 {
-    let Some(level) = maps::PAGE_LEVEL.get_ptr_mut(0) else {
-        return OTHER_ORIGIN;
-    };
-    // SAFETY: the map's memory. Whoever interrupts this puts back what it found.
-    let level = unsafe { &mut *level };
-    let mine = *level;
-    *level = mine.wrapping_add(1);
-    let id = match maps::PAGE_SCRATCH.get_ptr_mut(mine as u32 & (LEVELS - 1)) {
-        Some(scratch) => {
-            // SAFETY: the map's memory, which is this level's alone.
-            let scratch = unsafe { &mut *scratch };
-            // SAFETY: the scratch's own memory, and its length.
-            let bytes = unsafe {
-                bpf_get_stack(
-                    ctx.as_ptr(),
-                    scratch.stack.as_mut_ptr().cast(),
-                    (DEPTH * 8) as u32,
-                    0,
-                )
-            };
-            scratch.depth = if bytes > 0 { bytes as u32 / 8 } else { 0 };
-            scratch.gfp = request.gfp;
-            scratch.order = request.order;
-            scratch.migratetype = request.migratetype;
-            pages_identify(mine as u32 & (LEVELS - 1))
-        }
-        None => OTHER_ORIGIN,
-    };
-    *level = mine;
-    id
-}
-
-/// How often to look for a free id.
-const TRIES: u32 = 8;
-
-/// The id of what is in the scratch memory of this level.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn pages_identify(level: u32) -> u32 {
-    let Some(scratch) = maps::PAGE_SCRATCH.get_ptr_mut(level) else {
-        return OTHER_ORIGIN;
-    };
-    // SAFETY: the map's memory, which is this level's alone.
-    let scratch = unsafe { &mut *scratch };
-    let request = u64::from(scratch.gfp) | (u64::from(scratch.order) << 32);
-    let mut hash = mix(request, u64::from(scratch.migratetype));
-    for index in 0..DEPTH {
-        if index >= scratch.depth as usize {
-            break;
-        }
-        hash = mix(hash, scratch.stack[index]);
-    }
-    for attempt in 0..TRIES {
-        // Not OTHER_ORIGIN, nor 0.
-        let id = ((hash >> 32) as u32).wrapping_add(attempt) | 2;
-        // SAFETY: the value is copied.
-        let known = unsafe { maps::PAGE_ORIGINS.get(id) }.copied();
-        match known {
-            Some(other) if other == hash => return id,
-            Some(_) => continue,
-            None => {}
-        }
-        if maps::PAGE_ORIGINS.insert(id, hash, NO_REPLACE).is_err() {
-            // Another CPU was faster with this one, or there is no room.
-            // SAFETY: the value is copied.
-            let known = unsafe { maps::PAGE_ORIGINS.get(id) }.copied();
-            match known {
-                Some(other) if other == hash => return id,
-                Some(_) => continue,
-                None => return OTHER_ORIGIN,
-            }
-        }
-        scratch.id = id;
-        if !send(scratch) {
-            sum(Sum::Delayed, 1);
-            // Whoever comes next sends it.
-            let _ = maps::PAGE_ORIGINS.remove(id);
-        }
-        return id;
-    }
-    OTHER_ORIGIN
-}
-
-/// `BPF_NOEXIST`.
-const NO_REPLACE: u64 = 1;
-
-#[inline(always)]
-fn send(origin: &mut Origin) -> bool {
-    let depth = (origin.depth as usize).min(DEPTH);
-    let pid_tgid = bpf_get_current_pid_tgid();
-    origin.head = Head {
-        kind: ORIGIN,
-        function: 0,
-        pid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
-        flags: 0,
-        // SAFETY: no arguments, no preconditions.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    };
-    origin.comm = bpf_get_current_comm().unwrap_or_default();
-    let length = ORIGIN_HEAD + depth * 8;
-    // SAFETY: `length` bytes of the record, which is map memory and therefore
-    // initialized.
-    let failed = unsafe {
-        bpf_ringbuf_output(
-            (&raw const maps::EVENTS).cast_mut().cast(),
-            (&raw mut *origin).cast(),
-            length as u64,
-            wake_up(),
-        )
-    };
-    failed == 0
-}
-
-const _: () = assert!(offset_of!(Origin, stack) == ORIGIN_HEAD);

@@ -176,7 +176,7 @@ async fn watch(args: &PagesArgs) -> anyhow::Result<PagesReport> {
         log::info!("{note}");
     }
     log::info!("{:?}, {} origins", found.sums, found.origins.len());
-    Ok(assemble(&found, &symbols, &choice))
+    Ok(assemble(&found, &|stack| symbols.names(stack), &choice))
 }
 
 impl PagesArgs {

@@ -28,13 +28,14 @@ pub struct Way {
     pub loses: &'static str,
     /// What the programs are given.
     pub seeing: Seeing,
-    /// In the order in which they are attached: what is given back first, so that no
-    /// page seems to be held that was given back in between.
+    /// In the order in which they are attached, which is that in which the kernel
+    /// calls those of one tracepoint. What is given back comes first, so that no page
+    /// seems to be held that was given back in between.
     pub programs: &'static [Attachment],
 }
 
-/// The programs of these hooks begin so.
-pub const PROGRAMS: &str = "pages_";
+/// Programs whose names end so do what the first one at their tracepoint missed.
+pub const AGAIN: &str = "_again";
 /// The category of the classic tracepoints.
 pub const CATEGORY: &str = "kmem";
 /// The program that finds the memory map.
@@ -52,7 +53,9 @@ pub const WAYS: &[Way] = &[
         seeing: Seeing::Pages,
         programs: &[
             ("pages_free", "mm_page_free"),
+            ("pages_free_again", "mm_page_free"),
             ("pages_alloc", "mm_page_alloc"),
+            ("pages_alloc_again", "mm_page_alloc"),
         ],
     },
     Way {

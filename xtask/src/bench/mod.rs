@@ -4,6 +4,7 @@
 use anyhow::Result;
 use std::path::Path;
 
+mod pages;
 mod pairs;
 mod stacks;
 mod target;
@@ -17,6 +18,7 @@ pub(crate) struct Bench {
 
 #[derive(clap::Subcommand)]
 enum What {
+    Pages(pages::Pages),
     Pairs(pairs::PairLoop),
     Stacks(stacks::Stacks),
 }
@@ -24,6 +26,7 @@ enum What {
 impl Bench {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         match &self.what {
+            What::Pages(pages) => pages.run(root),
             What::Pairs(pairs) => pairs.run(root),
             What::Stacks(stacks) => stacks.run(root),
         }

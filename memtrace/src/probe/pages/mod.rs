@@ -23,7 +23,7 @@ use super::{
     pod::Wire,
 };
 use crate::{
-    kernel::pages::{BULK, CATEGORY, EXITS, Seeing, WAYS, Way},
+    kernel::pages::{AGAIN, BULK, CATEGORY, EXITS, Seeing, WAYS, Way},
     pages::sections::Sections,
 };
 use frames::FrameMemory;
@@ -191,17 +191,19 @@ impl PageProbes {
         }
     }
 
-    /// How often a program did not run because it, or with classic tracepoints
+    /// How often pages went unseen because a program, or with classic tracepoints
     /// another one, was at work on the same CPU. 0 before Linux 5.12, which does
     /// not count it.
     pub fn misses(&self) -> u64 {
         let programs = self.way.programs.iter().map(|(name, _)| *name);
-        let misses = programs.chain([BULK]).filter_map(|name| {
+        let first = programs.filter(|name| !name.ends_with(AGAIN));
+        let misses = first.chain([BULK]).filter_map(|name| {
             let program = self.ebpf.program(name)?;
             let info = super::misses::of(program.fd().ok()?);
             info.ok()
         });
-        misses.sum()
+        let missed: u64 = misses.sum();
+        missed.saturating_sub(self.sum(Sum::CaughtUp))
     }
 }
 

@@ -20,7 +20,6 @@ use crate::{
         plumbing::{KernelFrame, consumer},
     },
     report::heap::Frame,
-    symbol::kernel::KernelSymbols,
 };
 
 /// What to show, and how.
@@ -44,9 +43,12 @@ pub struct Choice {
     pub page_size: u64,
 }
 
+/// Names of kernel functions at return addresses, with the offset in each.
+pub type Names<'a> = &'a dyn Fn(&[u64]) -> Vec<Option<(String, u64)>>;
+
 /// Makes the report.
-pub fn assemble(found: &Found, symbols: &KernelSymbols, choice: &Choice) -> PagesReport {
-    let named = name_all(found, symbols);
+pub fn assemble(found: &Found, names: Names<'_>, choice: &Choice) -> PagesReport {
+    let named = name_all(found, names);
     let mut totals = Totals {
         traced_pages: found.sums.allocated,
         freed_pages: found.sums.freed,
@@ -151,21 +153,21 @@ struct Named {
     gfp: u32,
 }
 
-fn name_all(found: &Found, symbols: &KernelSymbols) -> HashMap<u32, Named> {
+fn name_all(found: &Found, names: Names<'_>) -> HashMap<u32, Named> {
     let mut named = HashMap::new();
     for tally in found.tallies.all() {
         if let Some(origin) = found.origins.get(&tally.origin) {
             named
                 .entry(tally.origin)
-                .or_insert_with(|| Named::of(origin, found, symbols));
+                .or_insert_with(|| Named::of(origin, found, names));
         }
     }
     named
 }
 
 impl Named {
-    fn of(origin: &Origin, found: &Found, symbols: &KernelSymbols) -> Self {
-        let names = symbols.names(&origin.stack);
+    fn of(origin: &Origin, found: &Found, names: Names<'_>) -> Self {
+        let names = names(&origin.stack);
         let mut frames: Vec<Frame> = origin
             .stack
             .iter()

@@ -2,6 +2,8 @@
 //! draws.
 pub mod assemble;
 mod balance;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use std::{
