@@ -20,7 +20,7 @@ impl ModuleMap {
         Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
-    /// From lines like `ffffffffc0201000 t name	[module]`. Whoever may not
+    /// From lines of address, kind, name, and module in brackets. Whoever may not
     /// see addresses sees zeros, which are left out.
     pub fn parse(text: &str) -> Self {
         let mut map = Self::default();

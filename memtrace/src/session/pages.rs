@@ -72,7 +72,7 @@ impl PageSession {
         let layout = kernel::pages::layout(btf.as_ref());
         let bulk = btf.as_ref().and_then(kernel::pages::bulk_allocator);
         let way = options.way;
-        let mut probes = PageProbes::start(&options.proc_root, layout, sections, bulk, way)?;
+        let mut probes = PageProbes::start(&options.proc_root, layout, &sections, bulk, way)?;
         let ring = probes.ring().ok_or_else(|| LoadError::Map {
             name: "EVENTS",
             source: aya::maps::MapError::InvalidName {

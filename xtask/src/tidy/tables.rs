@@ -88,6 +88,18 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         1,
         "a helper reads what posix_memalign wrote",
     ),
+    (
+        "memtrace/src/probe/pages/frames.rs",
+        4,
+        "the table of page frames, which the kernel shares as memory",
+    ),
+    ("memtrace-ebpf/src/frames.rs", 2, "the table's memory"),
+    (
+        "memtrace-ebpf/src/origin.rs",
+        8,
+        "helpers, map lookups, maps' memory",
+    ),
+    ("memtrace-ebpf/src/pages.rs", 7, "helpers, maps' memory"),
     ("memtrace-ebpf/src/growth.rs", 5, "helpers, maps' memory"),
     (
         "memtrace-ebpf/src/oom.rs",

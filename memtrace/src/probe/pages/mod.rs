@@ -61,7 +61,7 @@ impl PageProbes {
     pub fn start(
         proc_root: &Path,
         layout: PagesLayout,
-        sections: Sections,
+        sections: &Sections,
         bulk: Option<&str>,
         forced: Option<&'static Way>,
     ) -> Result<Self, LoadError> {
@@ -69,7 +69,7 @@ impl PageProbes {
         let ways = ways.filter(|way| forced.is_none_or(|forced| *way == forced));
         let mut last = None;
         for way in ways {
-            match Self::by(way, proc_root, layout, &sections, bulk) {
+            match Self::by(way, proc_root, layout, sections, bulk) {
                 Ok(probes) => {
                     log::info!("watching pages by {}", way.label);
                     return Ok(probes);
