@@ -2,6 +2,8 @@
 //! back; and that the sums agree with free memory.
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use memtrace_tests::target::{Target, brief, number, text};
@@ -104,13 +106,39 @@ fn pages_have_kinds() -> Result<()> {
     Ok(())
 }
 
+/// `memtrace pages`, in a mount namespace of its own that has tracefs, which classic tracepoints need: not everywhere it is
+/// mounted.
+fn with_tracefs() -> Result<Command> {
+    let mut command = Command::new("sh");
+    let mount =
+        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec \"$0\" pages \"$@\"";
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        command.args(["-c", "exec \"$0\" pages \"$@\""]);
+    } else {
+        command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount]);
+    }
+    command.arg(tracer::binary()?);
+    Ok(command)
+}
+
 /// Every way of looking sees the same.
 #[test]
 fn every_way_of_looking() -> Result<()> {
     let _turn = turn();
     need_root!("every_way_of_looking");
     for way in ["raw", "classic"] {
-        let (did, report) = trace(&["hold"], &["--tracepoints", way])?;
+        let mut target = Target::start("page_user", &["hold"])?;
+        let pid = target.pid().to_string();
+        let mut tracer = tracer::spawn(
+            with_tracefs()?
+                .args(["--pid", &pid, "--tracepoints", way])
+                .args(["-f", "json", "--top", "0"]),
+        )?;
+        tracer.wait_attached()?;
+        let did = target.work_for_json()?;
+        let report = document(&tracer.stop()?)?;
+        target.end()?;
         for kind in ["anon", "shmem"] {
             let (taken, seen) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
             // Classic tracepoints leave out what happens while another program is at work.

@@ -18,7 +18,7 @@ const SCRIPT: &str = "tracepoint:kmem:mm_page_alloc { @[kstack] = count(); } tra
 pub(super) struct Pages {
     /// Pages that are taken before they are given back
     #[arg(long, default_value_t = 4096)]
-    pages: u64,
+    held: u64,
     /// How often
     #[arg(long, default_value_t = 100)]
     rounds: u64,
@@ -63,7 +63,7 @@ impl Pages {
         let (ours, theirs) = (median(&mut ours), median(&mut theirs));
         let document = serde_json::json!({
             "schema": "memtrace.bench.v1",
-            "pages": self.pages,
+            "held_pages": self.held,
             "rounds": self.rounds,
             "runs": self.runs,
             "untraced_ns_per_page": untraced,
@@ -79,7 +79,7 @@ impl Pages {
     fn measure(&self, program: &Path, tracer: Option<Command>) -> Result<f64> {
         let mut target = Guard(
             Command::new(program)
-                .args([self.pages.to_string(), self.rounds.to_string()])
+                .args([self.held.to_string(), self.rounds.to_string()])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?,
