@@ -19,6 +19,9 @@ pub const MOST_ORDER: u32 = 13;
 /// Frames of a kernel stack.
 pub const DEPTH: usize = 64;
 
+/// Walks of kernel stacks that are remembered, by CPU; a power of two.
+pub const WALKS: u32 = 512;
+
 /// [`Head::kind`] of an [`Origin`]; [`crate::EventKind`] leaves it free.
 pub const ORIGIN: u16 = 40;
 

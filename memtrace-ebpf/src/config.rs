@@ -72,6 +72,10 @@ pub static OOM: Global<OomLayout> = Global::new(OomLayout::NONE);
 #[unsafe(no_mangle)]
 pub static PAGES: Global<PagesLayout> = Global::new(PagesLayout::NONE);
 
+/// Whether kernel stacks are remembered: 0 or 1; see [`crate::recall`].
+#[unsafe(no_mangle)]
+pub static RECALL: Global<u8> = Global::new(1);
+
 /// The thread whose pages are noted, to work out [`PagesLayout::memory_map`].
 #[unsafe(no_mangle)]
 pub static SAMPLED_THREAD: Global<u32> = Global::new(0);

@@ -96,6 +96,17 @@ fn chunk(pfn: u64) -> Option<*mut [u64; CHUNK]> {
     maps::PAGE_FRAMES.get_ptr_mut(first.wrapping_mul(SECTION_CHUNKS).wrapping_add(within))
 }
 
+/// What is known of a frame; nothing, where the table has no room for it.
+#[inline(always)]
+pub fn word_of(pfn: u64) -> Frame {
+    let Some(chunk) = chunk(pfn) else {
+        return Frame::default();
+    };
+    let index = black_box(pfn) as usize & (CHUNK - 1);
+    // SAFETY: the map's memory; the index is below its length.
+    Frame(unsafe { (*chunk)[index] })
+}
+
 /// Marks one frame unless somebody has it; whether it was marked.
 #[inline(never)]
 #[unsafe(no_mangle)]

@@ -23,6 +23,7 @@ mod origin;
 mod pages;
 mod probe;
 mod process;
+mod recall;
 mod ring;
 mod stack;
 mod thread;

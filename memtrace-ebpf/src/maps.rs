@@ -9,14 +9,15 @@ use memtrace_common::{
     counter::COUNTERS as COUNTER_SLOTS,
     growth::{GrowthKey, GrowthSum},
     oom::{COMM, Request},
-    pages::{CHUNK, Origin, SUMS, Samples},
+    pages::{CHUNK, SUMS, Samples},
     sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
 };
 
 use crate::{
     cache::{Entry, INDEX_BITS},
-    origin::LEVELS,
+    origin::{LEVELS, Scratch},
+    recall::Walk,
     thread::Thread,
 };
 
@@ -122,16 +123,20 @@ pub static PAGE_ORIGINS: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
 
 /// Kernel only: where an origin is put together, one for each level of interrupts.
 #[map]
-pub static PAGE_SCRATCH: PerCpuArray<Origin> = PerCpuArray::with_max_entries(LEVELS, 0);
+pub static PAGE_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
+
+/// Kernel only: recent walks of kernel stacks, by where they began; see
+/// [`crate::recall`]. User space sets the size.
+#[map]
+pub static PAGE_WALKS: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 
 /// Kernel only: how many programs are at work on [`PAGE_SCRATCH`].
 #[map]
 pub static PAGE_LEVEL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Kernel only: which of the programs are at work on the CPU; see
-/// [`crate::pages`].
+/// Kernel only: the pages that the first programs saw last; see [`crate::pages`].
 #[map]
-pub static PAGE_TURNS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+pub static PAGE_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
 /// Kernel → user: [`memtrace_common::pages::Sum`].
 #[map]

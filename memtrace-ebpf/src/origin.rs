@@ -14,7 +14,13 @@ use memtrace_common::{
     pages::{DEPTH, ORIGIN, ORIGIN_HEAD, OTHER_ORIGIN, Origin, Sum},
 };
 
-use crate::{maps, pages::sum, ring::wake_up, stack::mix};
+use crate::{
+    config, maps,
+    pages::sum,
+    recall::{Search, WINDOW, hash_of, note_frame, recall, remember},
+    ring::wake_up,
+    stack::mix,
+};
 
 /// A request for pages.
 #[derive(Clone, Copy)]
@@ -28,9 +34,29 @@ pub struct Request {
 /// software interrupt, a hardware interrupt, and one to spare.
 pub const LEVELS: u32 = 4;
 
+/// What a program works with.
+#[repr(C)]
+pub struct Scratch {
+    /// Where its frame on the kernel's stack is.
+    pub frame: u64,
+    /// How much of [`Self::window`] holds the stack from there on.
+    pub window_words: u64,
+    pub window: [u64; WINDOW],
+    pub search: Search,
+    pub origin: Origin,
+}
+
+/// Whether to look for the stack among those that are remembered: only where the
+/// program's frame is on the kernel's stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Walks {
+    Recalled,
+    Anew,
+}
+
 /// The id of the way by which these pages are asked for; sends it if it is new.
 #[inline(always)]
-pub fn origin_of(ctx: &impl EbpfContext, request: Request) -> u32 {
+pub fn origin_of(ctx: &impl EbpfContext, request: Request, walks: Walks) -> u32 {
     let Some(level) = maps::PAGE_LEVEL.get_ptr_mut(0) else {
         return OTHER_ORIGIN;
     };
@@ -42,20 +68,10 @@ pub fn origin_of(ctx: &impl EbpfContext, request: Request) -> u32 {
         Some(scratch) => {
             // SAFETY: the map's memory, which is this level's alone.
             let scratch = unsafe { &mut *scratch };
-            // SAFETY: the scratch's own memory, and its length.
-            let bytes = unsafe {
-                bpf_get_stack(
-                    ctx.as_ptr(),
-                    scratch.stack.as_mut_ptr().cast(),
-                    (DEPTH * 8) as u32,
-                    0,
-                )
-            };
-            scratch.depth = if bytes > 0 { bytes as u32 / 8 } else { 0 };
-            scratch.gfp = request.gfp;
-            scratch.order = request.order;
-            scratch.migratetype = request.migratetype;
-            pages_identify(mine as u32 & (LEVELS - 1))
+            scratch.origin.gfp = request.gfp;
+            scratch.origin.order = request.order;
+            scratch.origin.migratetype = request.migratetype;
+            identify(ctx, scratch, mine as u32 & (LEVELS - 1), walks)
         }
         None => OTHER_ORIGIN,
     };
@@ -63,26 +79,51 @@ pub fn origin_of(ctx: &impl EbpfContext, request: Request) -> u32 {
     id
 }
 
+#[inline(always)]
+fn identify(ctx: &impl EbpfContext, scratch: &mut Scratch, level: u32, walks: Walks) -> u32 {
+    if walks == Walks::Recalled && config::RECALL.load() != 0 {
+        note_frame(scratch);
+        let hash = recall(level);
+        if hash != 0 {
+            let id = pages_identify(level, hash, 0);
+            if id != 0 {
+                return id;
+            }
+        }
+    } else {
+        scratch.window_words = 0;
+    }
+    // SAFETY: the scratch's own memory, and its length.
+    let bytes = unsafe {
+        bpf_get_stack(
+            ctx.as_ptr(),
+            scratch.origin.stack.as_mut_ptr().cast(),
+            (DEPTH * 8) as u32,
+            0,
+        )
+    };
+    scratch.origin.depth = if bytes > 0 { bytes as u32 / 8 } else { 0 };
+    let hash = hash_of(scratch);
+    remember(level, hash);
+    pages_identify(level, hash, 1)
+}
+
 /// How often to look for a free id.
 const TRIES: u32 = 8;
 
-/// The id of what is in the scratch memory of this level.
+/// The id of what is in the scratch memory of this level, with a stack of this
+/// hash. `walked`: the stack itself is there, too, and can be sent; 0 is returned
+/// where it would have to be and is not.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn pages_identify(level: u32) -> u32 {
+pub extern "C" fn pages_identify(level: u32, stack: u64, walked: u32) -> u32 {
     let Some(scratch) = maps::PAGE_SCRATCH.get_ptr_mut(level) else {
         return OTHER_ORIGIN;
     };
     // SAFETY: the map's memory, which is this level's alone.
-    let scratch = unsafe { &mut *scratch };
-    let request = u64::from(scratch.gfp) | (u64::from(scratch.order) << 32);
-    let mut hash = mix(request, u64::from(scratch.migratetype));
-    for index in 0..DEPTH {
-        if index >= scratch.depth as usize {
-            break;
-        }
-        hash = mix(hash, scratch.stack[index]);
-    }
+    let origin = unsafe { &mut (*scratch).origin };
+    let request = u64::from(origin.gfp) | (u64::from(origin.order) << 32);
+    let hash = mix(mix(stack, request), u64::from(origin.migratetype));
     for attempt in 0..TRIES {
         // Not OTHER_ORIGIN, nor 0.
         let id = ((hash >> 32) as u32).wrapping_add(attempt) | 2;
@@ -92,6 +133,9 @@ pub extern "C" fn pages_identify(level: u32) -> u32 {
             Some(other) if other == hash => return id,
             Some(_) => continue,
             None => {}
+        }
+        if walked == 0 {
+            return 0;
         }
         if maps::PAGE_ORIGINS.insert(id, hash, NO_REPLACE).is_err() {
             // Another CPU was faster with this one, or there is no room.
@@ -103,8 +147,8 @@ pub extern "C" fn pages_identify(level: u32) -> u32 {
                 None => return OTHER_ORIGIN,
             }
         }
-        scratch.id = id;
-        if !send(scratch) {
+        origin.id = id;
+        if !send(origin) {
             sum(Sum::Delayed, 1);
             // Whoever comes next sends it.
             let _ = maps::PAGE_ORIGINS.remove(id);

@@ -16,32 +16,35 @@ use memtrace_common::pages::{Frame, MOST_ORDER, OTHER_ORIGIN, Sum};
 use crate::{
     config,
     count::add,
-    frames::{frame_of, mark, pages_mark_if_new},
+    frames::{frame_of, mark, pages_mark_if_new, word_of},
     maps,
-    origin::{Request, origin_of},
+    origin::{Request, Walks, origin_of},
+    probe::keep_kernel_stack,
 };
 
 /// `(page, order, gfp_flags, migratetype)`; no page: the request failed.
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 fn pages_alloc(ctx: RawTracePointContext) -> i32 {
-    let turn = Turn::begin(ALLOC);
-    alloc(&ctx);
-    turn.end();
+    let page: u64 = ctx.arg(0);
+    note_seen(ALLOC, page);
+    alloc(&ctx, page);
     0
 }
 
 /// What [`pages_alloc`] has missed.
 #[raw_tracepoint(tracepoint = "mm_page_alloc")]
 fn pages_alloc_again(ctx: RawTracePointContext) -> i32 {
-    if Turn::is_on(ALLOC) {
-        alloc(&ctx);
+    let page: u64 = ctx.arg(0);
+    if page != 0 && !was_seen(ALLOC, page) && !word_of(frame_of(page)).is_live() {
+        sum(Sum::CaughtUp, 1);
+        alloc(&ctx, page);
     }
     0
 }
 
 #[inline(always)]
-fn alloc(ctx: &RawTracePointContext) {
-    let page: u64 = ctx.arg(0);
+fn alloc(ctx: &RawTracePointContext, page: u64) {
+    keep_kernel_stack(ctx);
     let order: u64 = ctx.arg(1);
     let gfp: u64 = ctx.arg(2);
     let migratetype: u64 = ctx.arg(3);
@@ -51,79 +54,59 @@ fn alloc(ctx: &RawTracePointContext) {
             gfp: gfp as u32,
             migratetype: migratetype as u32,
         };
-        handed_out(ctx, frame_of(page), request);
+        handed_out(ctx, frame_of(page), request, Walks::Recalled);
     }
 }
 
 /// `(page, order)`.
 #[raw_tracepoint(tracepoint = "mm_page_free")]
 fn pages_free(ctx: RawTracePointContext) -> i32 {
-    let turn = Turn::begin(FREE);
-    free(&ctx);
-    turn.end();
+    let page: u64 = ctx.arg(0);
+    let order: u64 = ctx.arg(1);
+    note_seen(FREE, page);
+    given_back(frame_of(page), order as u32);
     0
 }
 
 /// What [`pages_free`] has missed.
 #[raw_tracepoint(tracepoint = "mm_page_free")]
 fn pages_free_again(ctx: RawTracePointContext) -> i32 {
-    if Turn::is_on(FREE) {
-        free(&ctx);
+    let page: u64 = ctx.arg(0);
+    let order: u64 = ctx.arg(1);
+    if !was_seen(FREE, page) && word_of(frame_of(page)) != Frame::FREED {
+        sum(Sum::CaughtUp, 1);
+        given_back(frame_of(page), order as u32);
     }
     0
 }
 
-#[inline(always)]
-fn free(ctx: &RawTracePointContext) {
-    let page: u64 = ctx.arg(0);
-    let order: u64 = ctx.arg(1);
-    given_back(frame_of(page), order as u32);
-}
-
-/// Slots of [`maps::PAGE_TURNS`].
+/// Slots of [`maps::PAGE_SEEN`].
 const ALLOC: u32 = 0;
 const FREE: u32 = 1;
 
-/// A program at work on this CPU. The kernel leaves a program out while it is at
-/// work already: an interrupt that takes pages while pages are taken would go
-/// unseen. So every tracepoint has a second program, which the kernel calls behind
-/// the first, and which does nothing unless the first is in the middle of its work.
-struct Turn(Option<*mut u64>);
-
-impl Turn {
-    #[inline(always)]
-    fn begin(slot: u32) -> Self {
-        let turn = Self(maps::PAGE_TURNS.get_ptr_mut(slot));
-        turn.set(1);
-        turn
+/// Notes that the program is at work on this page.
+///
+/// The kernel leaves a program out while it is at work already on the CPU: an
+/// interrupt that takes pages while pages are taken would go unseen. So every
+/// tracepoint has a second program, which the kernel calls behind the first. It does
+/// nothing if the first saw this page last; and nothing either if the page's word
+/// says that it was seen: an interrupt between the two changes what was last.
+#[inline(always)]
+fn note_seen(slot: u32, page: u64) {
+    if let Some(slot) = maps::PAGE_SEEN.get_ptr_mut(slot) {
+        // SAFETY: the map's memory; volatile, because interrupts read it.
+        unsafe { slot.write_volatile(page) };
     }
+}
 
-    #[inline(always)]
-    fn end(self) {
-        self.set(0);
-    }
-
-    #[inline(always)]
-    fn set(&self, value: u64) {
-        if let Some(slot) = self.0 {
-            // SAFETY: the map's memory; volatile, because interrupts read it.
-            unsafe { slot.write_volatile(value) };
-        }
-    }
-
-    /// Whether the first program is in the middle of its work; counts that.
-    #[inline(always)]
-    fn is_on(slot: u32) -> bool {
-        let on = match maps::PAGE_TURNS.get_ptr_mut(slot) {
-            // SAFETY: as above.
-            Some(slot) => unsafe { slot.read_volatile() != 0 },
-            None => false,
-        };
-        if on {
-            sum(Sum::CaughtUp, 1);
-        }
-        on
-    }
+/// Whether it was this page that the first program was at work on last.
+#[inline(always)]
+fn was_seen(slot: u32, page: u64) -> bool {
+    // SAFETY: as above.
+    let last = maps::PAGE_SEEN
+        .get_ptr(slot)
+        .map(|slot| unsafe { slot.read_volatile() });
+    last == Some(page)
 }
 
 /// The same from the record of the classic tracepoint, which has the number of
@@ -138,7 +121,7 @@ fn pages_alloc_record(ctx: TracePointContext) -> u32 {
             gfp: field(&ctx, gfp),
             migratetype: field(&ctx, migratetype),
         };
-        handed_out(&ctx, pfn, request);
+        handed_out(&ctx, pfn, request, Walks::Anew);
     }
     0
 }
@@ -183,7 +166,7 @@ fn pages_bulk(ctx: FExitContext) -> i32 {
         gfp: gfp as u32,
         migratetype: migratetype_of(gfp),
     };
-    let origin = origin_of(&ctx, request);
+    let origin = origin_of(&ctx, request, Walks::Anew);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let marked = pages_mark_array(array, count, Frame::held(origin, pid).0);
     sum(Sum::Allocated, marked);
@@ -259,8 +242,8 @@ fn pages_sample(ctx: RawTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn handed_out(ctx: &impl EbpfContext, pfn: u64, request: Request) {
-    let origin = origin_of(ctx, request);
+fn handed_out(ctx: &impl EbpfContext, pfn: u64, request: Request, walks: Walks) {
+    let origin = origin_of(ctx, request, walks);
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let before = mark(pfn, request.order, Frame::held(origin, pid));
     let pages = 1 << request.order.min(MOST_ORDER);

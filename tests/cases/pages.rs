@@ -157,6 +157,43 @@ fn every_way_of_looking() -> Result<()> {
     Ok(())
 }
 
+/// Stacks that are remembered are those that a walk finds, page by page: two memtraces watch the same program.
+#[test]
+fn remembered_stacks_are_right() -> Result<()> {
+    let _turn = turn();
+    need_root!("remembered_stacks_are_right");
+    for way in ["hold", "forks"] {
+        let mut target = Target::start("page_user", &[way])?;
+        let pid = target.pid().to_string();
+        let watch = |arguments: &[&str]| {
+            let mut all = vec!["pages", "--pid", &pid, "-f", "folded"];
+            all.extend(arguments);
+            let mut tracer = tracer::start(&all)?;
+            tracer.wait_attached()?;
+            anyhow::Ok(tracer)
+        };
+        let walked = watch(&["--no-walk-cache"])?;
+        let recalled = watch(&[])?;
+        target.work_for_json()?;
+        let (walked, recalled) = (walked.stop()?.text(), recalled.stop()?.text());
+        target.end()?;
+        let lines = |text: &str| -> std::collections::BTreeMap<String, u64> {
+            let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+            let lines =
+                lines.filter_map(|(stack, bytes)| Some((stack.to_owned(), bytes.parse().ok()?)));
+            // What is there twice by two memtraces is not the program's: its exit, seen by one of them.
+            lines.filter(|(_, bytes)| *bytes > 3 * 4096).collect()
+        };
+        let (walked, recalled) = (lines(&walked), lines(&recalled));
+        ensure!(
+            walked == recalled,
+            "{way}: walked {walked:#?}\nrecalled {recalled:#?}"
+        );
+        ensure!(way != "hold" || !walked.is_empty(), "nothing was seen");
+    }
+    Ok(())
+}
+
 /// What is given back is gone, page by page.
 #[test]
 fn given_back() -> Result<()> {

@@ -82,6 +82,10 @@ pub struct PagesArgs {
     #[arg(long, value_name = "HOW", value_parser = way())]
     pub tracepoints: Option<&'static Way>,
 
+    /// Walk every stack anew: for `cargo xtask bench`, and for tests
+    #[arg(long, hide = true)]
+    pub no_walk_cache: bool,
+
     /// Root of /proc, for tests
     #[arg(long, hide = true, default_value = "/proc")]
     pub proc_root: PathBuf,
@@ -139,6 +143,7 @@ async fn watch(args: &PagesArgs) -> anyhow::Result<PagesReport> {
         proc_root: args.proc_root.clone(),
         sys_root: PathBuf::from("/sys"),
         way: args.tracepoints,
+        recall: !args.no_walk_cache,
         max_memory: args.max_memory.unwrap_or(u64::MAX),
     };
     let choice = args.choice();

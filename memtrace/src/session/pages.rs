@@ -32,6 +32,8 @@ pub struct PageOptions {
     pub sys_root: PathBuf,
     /// By this way and no other.
     pub way: Option<&'static Way>,
+    /// Whether walks of kernel stacks are remembered.
+    pub recall: bool,
     /// Most bytes of the table.
     pub max_memory: u64,
 }
@@ -72,7 +74,14 @@ impl PageSession {
         let layout = kernel::pages::layout(btf.as_ref());
         let bulk = btf.as_ref().and_then(kernel::pages::bulk_allocator);
         let way = options.way;
-        let mut probes = PageProbes::start(&options.proc_root, layout, &sections, bulk, way)?;
+        let mut probes = PageProbes::start(
+            &options.proc_root,
+            layout,
+            &sections,
+            bulk,
+            way,
+            options.recall,
+        )?;
         let ring = probes.ring().ok_or_else(|| LoadError::Map {
             name: "EVENTS",
             source: aya::maps::MapError::InvalidName {

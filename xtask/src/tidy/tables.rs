@@ -93,11 +93,16 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         4,
         "the table of page frames, which the kernel shares as memory",
     ),
-    ("memtrace-ebpf/src/frames.rs", 2, "the table's memory"),
+    ("memtrace-ebpf/src/frames.rs", 3, "the table's memory"),
     (
         "memtrace-ebpf/src/origin.rs",
         8,
         "helpers, map lookups, maps' memory",
+    ),
+    (
+        "memtrace-ebpf/src/recall.rs",
+        9,
+        "the frame's address, a helper, maps' memory",
     ),
     ("memtrace-ebpf/src/pages.rs", 7, "helpers, maps' memory"),
     ("memtrace-ebpf/src/growth.rs", 5, "helpers, maps' memory"),

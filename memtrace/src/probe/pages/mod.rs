@@ -12,7 +12,7 @@ use aya::{
 };
 use memtrace_common::{
     oom::COMM,
-    pages::{Frame, PagesLayout, SECTION_ORDER, Sum},
+    pages::{Frame, PagesLayout, SECTION_ORDER, Sum, WALKS},
 };
 
 use super::{
@@ -54,7 +54,7 @@ pub struct PageProbes {
 
 impl PageProbes {
     /// Loads and attaches. `bulk`: the kernel's bulk allocator, if it has one;
-    /// `forced`: no other way will do.
+    /// `forced`: no other way will do; `recall`: whether walks are remembered.
     ///
     /// # Errors
     /// There is no eBPF for this user, or no way to see pages.
@@ -64,12 +64,13 @@ impl PageProbes {
         sections: &Sections,
         bulk: Option<&str>,
         forced: Option<&'static Way>,
+        recall: bool,
     ) -> Result<Self, LoadError> {
         let ways = WAYS.iter();
         let ways = ways.filter(|way| forced.is_none_or(|forced| *way == forced));
         let mut last = None;
         for way in ways {
-            match Self::by(way, proc_root, layout, sections, bulk) {
+            match Self::by(way, proc_root, layout, sections, bulk, recall) {
                 Ok(probes) => {
                     log::info!("watching pages by {}", way.label);
                     return Ok(probes);
@@ -93,6 +94,7 @@ impl PageProbes {
         mut layout: PagesLayout,
         sections: &Sections,
         bulk: Option<&str>,
+        recall: bool,
     ) -> Result<Self, LoadError> {
         let found = memory_map(proc_root, layout.page_size);
         let mut missing = Vec::new();
@@ -107,7 +109,7 @@ impl PageProbes {
             }
             Err(error) => log::info!("no memory map: {error}"),
         }
-        let mut ebpf = load(&layout, sections)?;
+        let mut ebpf = load(&layout, sections, recall)?;
         let memory = map_frames(&mut ebpf, sections)?;
         fill_sections(&mut ebpf, sections)?;
         // All are loaded before any is attached: what happens in between is seen by
@@ -208,8 +210,9 @@ impl PageProbes {
 }
 
 /// Loads the object for these sections.
-fn load(layout: &PagesLayout, sections: &Sections) -> Result<Ebpf, LoadError> {
+fn load(layout: &PagesLayout, sections: &Sections, recall: bool) -> Result<Ebpf, LoadError> {
     let layout = Wire(*layout);
+    let recall = u8::from(recall);
     let mut loader = EbpfLoader::new();
     for map in UNUSED_MAPS {
         loader.map_max_entries(map, 1);
@@ -219,7 +222,9 @@ fn load(layout: &PagesLayout, sections: &Sections) -> Result<Ebpf, LoadError> {
         .map_max_entries("PAGE_FRAMES", sections.chunks())
         .map_max_entries("PAGE_SECTIONS", sections.last().saturating_add(1))
         .map_max_entries("PAGE_ORIGINS", ORIGINS)
+        .map_max_entries("PAGE_WALKS", WALKS)
         .map_max_entries("PAGE_EXITED", EXITED)
+        .override_global("RECALL", &recall, true)
         .override_global("PAGES", &layout, true);
     loader.load(OBJECT).map_err(why_not_loaded)
 }
