@@ -15,6 +15,7 @@ pub mod function;
 pub mod growth;
 pub mod limit;
 pub mod oom;
+pub mod pages;
 pub mod sampling;
 pub mod unwind;
 

@@ -9,6 +9,7 @@ use memtrace_common::{
     growth::{GrowthKey, GrowthSum, Way},
     limit::MAX_FRAMES,
     oom::{OomKill, OomLayout, Request},
+    pages::{self, Frame, ORIGIN_HEAD, PagesLayout, Samples},
     unwind::{CfaRule, Mapping, ProcessMappings, RowChunk, UnwindRow},
 };
 use zerocopy::IntoBytes;
@@ -39,12 +40,29 @@ fn sizes_and_alignments() {
         (size_of::<OomLayout>(), 88),
         (size_of::<GrowthKey>(), 16),
         (size_of::<GrowthSum>(), 32),
+        (size_of::<Frame>(), 8),
+        (size_of::<pages::Origin>(), 64 + 8 * pages::DEPTH),
+        (ORIGIN_HEAD, 64),
+        (size_of::<PagesLayout>(), 48),
+        (size_of::<Samples>(), 72),
     ];
     for (index, (found, expected)) in sizes.into_iter().enumerate() {
         assert_eq!(found, expected, "type number {index}");
     }
     assert_eq!(align_of::<Head>(), 8);
     assert_eq!(align_of::<UnwindRow>(), 4);
+}
+
+#[test]
+fn words_of_page_frames() {
+    let untouched = Frame::default();
+    assert_eq!((untouched.live(), untouched.freed()), (0, 0));
+    assert_eq!((Frame::FREED.live(), Frame::FREED.freed()), (0, 1));
+    let held = Frame::held(u32::MAX, (1 << 22) - 1);
+    assert_eq!((held.live(), held.freed()), (1, 0));
+    assert_eq!((held.origin(), held.pid()), (u32::MAX, (1 << 22) - 1));
+    let held = Frame::held(2, 0);
+    assert_eq!((held.origin(), held.pid(), held.is_live()), (2, 0, true));
 }
 
 #[test]

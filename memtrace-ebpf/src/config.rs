@@ -2,6 +2,7 @@
 //! code that is switched off costs nothing.
 use aya_ebpf::Global;
 use memtrace_common::oom::OomLayout;
+use memtrace_common::pages::PagesLayout;
 use memtrace_common::unwind::{HiddenReturns, Method};
 
 /// Bytes waiting in the ring buffer from which the reader is woken. Below it
@@ -66,3 +67,15 @@ pub fn unwinds_by(method: Method) -> bool {
 /// Where the kernel keeps what a kill is about; see [`crate::oom`].
 #[unsafe(no_mangle)]
 pub static OOM: Global<OomLayout> = Global::new(OomLayout::NONE);
+
+/// How page frames are told; see [`crate::pages`].
+#[unsafe(no_mangle)]
+pub static PAGES: Global<PagesLayout> = Global::new(PagesLayout::NONE);
+
+/// Whether kernel stacks are remembered: 0 or 1; see [`crate::recall`].
+#[unsafe(no_mangle)]
+pub static RECALL: Global<u8> = Global::new(1);
+
+/// The thread whose pages are noted, to work out [`PagesLayout::memory_map`].
+#[unsafe(no_mangle)]
+pub static SAMPLED_THREAD: Global<u32> = Global::new(0);

@@ -1,6 +1,6 @@
 //! Every map, with who writes it, who reads it, and what full means.
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
@@ -8,13 +8,16 @@ use memtrace_common::{
     cookie::ProcessAddress,
     counter::COUNTERS as COUNTER_SLOTS,
     growth::{GrowthKey, GrowthSum},
-    oom::Request,
+    oom::{COMM, Request},
+    pages::{CHUNK, SUMS, Samples},
     sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
 };
 
 use crate::{
     cache::{Entry, INDEX_BITS},
+    origin::{LEVELS, Scratch},
+    recall::Walk,
     thread::Thread,
 };
 
@@ -101,3 +104,49 @@ pub static GROWTH: HashMap<GrowthKey, GrowthSum> = HashMap::with_max_entries(1, 
 /// the end of its page.
 #[map]
 pub static BREAKS: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);
+
+/// Kernel → user: a word for each page frame of the sections that have a place.
+/// User space sets the size, and reads it as memory.
+#[map]
+pub static PAGE_FRAMES: Array<[u64; CHUNK]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// User → kernel: for each section of page frames one more than its place in
+/// [`PAGE_FRAMES`]; 0: it has none. User space sets the size.
+#[map]
+pub static PAGE_SECTIONS: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Kernel only: the hash of each origin by its id. User space sets the size.
+/// Full: `NoOrigin`. With its memory laid out in advance: programs that watch
+/// the page allocator must not call it.
+#[map]
+pub static PAGE_ORIGINS: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+
+/// Kernel only: where an origin is put together, one for each level of interrupts.
+#[map]
+pub static PAGE_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(LEVELS, 0);
+
+/// Kernel only: recent walks of kernel stacks, by where they began; see
+/// [`crate::recall`]. User space sets the size.
+#[map]
+pub static PAGE_WALKS: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+/// Kernel only: how many programs are at work on [`PAGE_SCRATCH`].
+#[map]
+pub static PAGE_LEVEL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Kernel only: the pages that the first programs saw last; see [`crate::pages`].
+#[map]
+pub static PAGE_SEEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+
+/// Kernel → user: [`memtrace_common::pages::Sum`].
+#[map]
+pub static PAGE_SUMS: PerCpuArray<u64> = PerCpuArray::with_max_entries(SUMS, 0);
+
+/// Kernel → user: names of processes that have ended. Evicts the oldest. User
+/// space sets the size.
+#[map]
+pub static PAGE_EXITED: LruHashMap<u32, [u8; COMM]> = LruHashMap::with_max_entries(1, 0);
+
+/// Kernel → user: see [`crate::pages`], `pages_sample`.
+#[map]
+pub static PAGE_SAMPLES: Array<Samples> = Array::with_max_entries(1, 0);

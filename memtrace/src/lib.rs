@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod live;
 pub mod meminfo;
 pub mod oom;
+pub mod pages;
 pub mod probe;
 pub mod process;
 pub mod report;

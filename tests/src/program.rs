@@ -293,6 +293,12 @@ const BUILDS: &[Build] = &[
         flags: STATIC,
     },
     Build {
+        program: "page_user",
+        source: "page_user.c",
+        compiler: "gcc",
+        flags: OPTIMIZED,
+    },
+    Build {
         program: "static_leak",
         source: "static_leak.c",
         compiler: "gcc",

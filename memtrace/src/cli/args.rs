@@ -7,7 +7,7 @@ use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 
 use super::{
     completions::CompletionsArgs, diff::DiffArgs, growth::GrowthArgs, heapwalk::HeapWalkArgs,
-    meminfo::MeminfoArgs, oom::OomArgs, report::ReportArgs, reporting::Reporting,
+    meminfo::MeminfoArgs, oom::OomArgs, pages::PagesArgs, report::ReportArgs, reporting::Reporting,
 };
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
@@ -145,6 +145,9 @@ pub enum Job {
         override_usage = "memtrace growth [OPTIONS] --pid <PID>[,<PID>…]\n       memtrace growth [OPTIONS] --all"
     )]
     Growth(GrowthArgs),
+    /// Who holds the kernel's pages, and which of them nothing accounts for
+    #[command(override_usage = "memtrace pages [OPTIONS]")]
+    Pages(PagesArgs),
     /// Tell what grew between two reports or captures
     #[command(override_usage = "memtrace diff [OPTIONS] <OLD> <NEW>")]
     Diff(DiffArgs),

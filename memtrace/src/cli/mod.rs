@@ -9,6 +9,7 @@ mod meminfo;
 mod oom;
 mod output;
 mod pager;
+mod pages;
 mod progress;
 mod report;
 mod reporting;
@@ -65,6 +66,7 @@ fn chosen(args: &Args) -> Chosen<'_> {
         Some(Job::Oom(job)) => (job.reporting.messages(), Box::new(|| oom::run(job))),
         Some(Job::Heap(job)) => (job.reporting.messages(), Box::new(|| heapwalk::run(job))),
         Some(Job::Growth(job)) => (job.reporting.messages(), Box::new(|| growth::run(job))),
+        Some(Job::Pages(job)) => (job.reporting.messages(), Box::new(|| pages::run(job))),
         Some(Job::Diff(job)) => (job.reporting.messages(), Box::new(|| diff::run(job))),
         Some(Job::Completions(job)) => ((0, Color::Auto), Box::new(|| completions::run(job))),
     }

@@ -3,6 +3,7 @@
 //!
 //! The format is that of `include/uapi/linux/btf.h`.
 mod enumerator;
+mod function;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -225,6 +226,8 @@ mod tests {
         assert_eq!(btf.member_offset("outer", "b"), Some(8));
         assert_eq!(btf.member_offset("outer", "c"), None);
         assert_eq!(btf.member_offset("out", "a"), None);
+        assert_eq!((btf.size("outer"), btf.size("a")), (Some(16), None));
+        assert_eq!(btf.parameters("outer"), None);
         assert_eq!(btf.enumerator("one"), Some(1));
         assert_eq!(btf.enumerator("two"), None);
     }

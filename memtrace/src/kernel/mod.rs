@@ -1,9 +1,14 @@
 //! All that differs between kernels.
+pub mod accounting;
+pub mod allocator;
 pub mod btf;
 pub mod gfp;
 pub mod layout;
 pub mod memory;
+pub mod modules;
 pub mod oom;
+pub mod page_flags;
+pub mod pages;
 pub mod uprobe;
 
 use std::io;

@@ -16,6 +16,13 @@ pub struct Zone {
     pub low: u64,
     /// Up to this kswapd reclaims.
     pub high: u64,
+    /// First page frame of the zone; 0 where it has none.
+    pub start_frame: u64,
+    /// Page frames from the first to the last of the zone, holes and other
+    /// nodes' memory included.
+    pub spanned: u64,
+    /// Of these, with memory that is online.
+    pub present: u64,
     /// Given to the page allocator; `None` before 3.9.
     pub managed: Option<u64>,
     /// Set aside for contiguous allocations.
@@ -66,6 +73,9 @@ fn figure(zone: &mut Zone, line: &str) {
         "min" => zone.min = value,
         "low" => zone.low = value,
         "high" => zone.high = value,
+        "spanned" => zone.spanned = value,
+        "present" => zone.present = value,
+        "start_pfn:" => zone.start_frame = value,
         "managed" => zone.managed = Some(value),
         "cma" => zone.cma = value,
         "nr_free_cma" => zone.free_cma = value,
@@ -92,6 +102,8 @@ Node 0, zone      DMA
         min      10
         low      13
         high     16
+        spanned  4095
+        present  3998
         managed  3840
         cma      0
       nr_free_cma  0
@@ -102,6 +114,7 @@ Node 0, zone      DMA
     cpu: 1
               count:    5
   vm stats threshold: 4
+  start_pfn:           1
 Node 1, zone   Normal
   pages free     12
         cma      9
@@ -116,6 +129,7 @@ Node 1, zone   Normal
         assert_eq!((dma.node, dma.name.as_str()), (0, "DMA"));
         assert_eq!((dma.free, dma.min, dma.low, dma.high), (3840, 10, 13, 16));
         assert_eq!((dma.managed, dma.on_cpus), (Some(3840), 12));
+        assert_eq!((dma.start_frame, dma.spanned, dma.present), (1, 4095, 3998));
         assert_eq!((zones[1].node, zones[1].cma, zones[1].free_cma), (1, 9, 8));
         assert_eq!(zones[1].managed, None);
         assert_eq!(sum(&zones, |zone| zone.free), 3852);

@@ -14,7 +14,7 @@ use crate::kernel::oom::{HOOKS, Hook, Mechanism};
 const RING_BYTES: u32 = 4 << 20;
 
 /// Maps of other families of programs, which need not be large here.
-const UNUSED_MAPS: &[&str] = &[
+pub(super) const UNUSED_MAPS: &[&str] = &[
     "CALLS",
     "THREADS",
     "STACKS_SEEN",

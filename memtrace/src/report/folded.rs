@@ -53,7 +53,7 @@ fn stacks(report: &HeapReport) -> impl Iterator<Item = Line<'_>> {
 }
 
 /// Stacks that differ only in what is not shown are one.
-fn sum<'a>(lines: impl Iterator<Item = Line<'a>>) -> BTreeMap<String, u64> {
+pub(super) fn sum<'a>(lines: impl Iterator<Item = Line<'a>>) -> BTreeMap<String, u64> {
     let mut folded = BTreeMap::<String, u64>::new();
     for line in lines {
         let bytes = folded.entry(line.text()).or_default();

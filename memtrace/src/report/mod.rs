@@ -13,6 +13,7 @@ pub mod json;
 pub mod meminfo;
 mod name;
 pub mod oom;
+pub mod pages;
 pub mod pinned;
 #[cfg(test)]
 mod pinned_tests;

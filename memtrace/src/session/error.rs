@@ -5,6 +5,7 @@ use aya::{maps::MapError, programs::ProgramError};
 use thiserror::Error;
 
 use crate::{
+    meminfo::ReadError,
     probe::{AttachError, LoadError},
     process::ProcessError,
 };
@@ -86,4 +87,7 @@ pub enum SessionError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The machine's memory could not be read.
+    #[error(transparent)]
+    Machine(ReadError),
 }

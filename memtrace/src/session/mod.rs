@@ -4,6 +4,7 @@ mod changes;
 mod copied;
 mod error;
 mod growth;
+mod pages;
 mod recording;
 mod start;
 mod traced;
@@ -16,6 +17,7 @@ use std::{
 pub use error::SessionError;
 pub use growth::{GrowthOptions, GrowthSession};
 use memtrace_common::{Counter, unwind::Method};
+pub use pages::{PageOptions, PageSession};
 pub use recording::Recording;
 use start::{Start, Started};
 pub use traced::Traced;

@@ -8,6 +8,7 @@ use std::path::Path;
 mod attach;
 mod figures;
 mod goals;
+mod pages;
 mod pairs;
 mod replay;
 mod stacks;
@@ -24,6 +25,7 @@ pub(crate) struct Bench {
 #[derive(clap::Subcommand)]
 enum What {
     Goals(Goals),
+    Pages(pages::Pages),
     Pairs(pairs::PairLoop),
     Stacks(stacks::Stacks),
 }
@@ -32,6 +34,7 @@ impl Bench {
     pub(crate) fn run(&self, root: &Path) -> Result<()> {
         match &self.what {
             What::Goals(goals) => goals.run(root),
+            What::Pages(pages) => pages.run(root),
             What::Pairs(pairs) => pairs.run(root),
             What::Stacks(stacks) => stacks.run(root),
         }

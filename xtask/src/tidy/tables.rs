@@ -14,9 +14,9 @@ pub(super) const UNTRACKED: &[&str] = &[
 /// The modules of memtrace in the order in which data flows. A module knows
 /// those before it and none after it.
 pub(super) const FLOW: &[&str] = &[
-    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "heapwalk", "growth",
-    "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture", "session",
-    "cli",
+    "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "pages", "heapwalk",
+    "growth", "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture",
+    "session", "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -88,6 +88,23 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
         1,
         "a helper reads what posix_memalign wrote",
     ),
+    (
+        "memtrace/src/probe/pages/frames.rs",
+        4,
+        "the table of page frames, which the kernel shares as memory",
+    ),
+    ("memtrace-ebpf/src/frames.rs", 3, "the table's memory"),
+    (
+        "memtrace-ebpf/src/origin.rs",
+        8,
+        "helpers, map lookups, maps' memory",
+    ),
+    (
+        "memtrace-ebpf/src/recall.rs",
+        9,
+        "the frame's address, a helper, maps' memory",
+    ),
+    ("memtrace-ebpf/src/pages.rs", 7, "helpers, maps' memory"),
     ("memtrace-ebpf/src/growth.rs", 5, "helpers, maps' memory"),
     (
         "memtrace-ebpf/src/oom.rs",

@@ -99,6 +99,11 @@ pub(crate) const FEATURES: &[Feature] = &[
         test: "this_machine_adds_up",
     },
     Feature {
+        title: "`pages`",
+        executable: "pages",
+        test: "pages_have_kinds",
+    },
+    Feature {
         title: "`oom`",
         executable: "oom",
         test: "records_outlive_restarts",

@@ -5,6 +5,7 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(super) use text::spark;
 
 use std::io::{self, Write};
 

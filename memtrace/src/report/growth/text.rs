@@ -357,7 +357,7 @@ fn verdict(process: &Process) -> String {
 
 /// A line of bars from the lowest point to the highest; each bar is the highest
 /// of its points. A level line is low bars.
-fn spark(points: &[u64]) -> String {
+pub(in crate::report) fn spark(points: &[u64]) -> String {
     let (Some(low), Some(high)) = (points.iter().min(), points.iter().max()) else {
         return String::new();
     };

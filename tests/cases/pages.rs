@@ -1,0 +1,381 @@
+//! `memtrace pages`: pages of a program that knows what it took, by what counts them; that they are gone when it gives them
+//! back; and that the sums agree with free memory.
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use memtrace_tests::target::{Target, brief, number, text};
+use memtrace_tests::tracer::{self, FINISH, Outcome};
+use memtrace_tests::{check, need_root, skip, target_directory, turn};
+use serde_json::Value;
+
+/// Pages beside those that a program takes on purpose: its stacks, upper page tables, what the C library writes.
+const BESIDE: u64 = 300;
+
+/// What other programs may do to free memory between two looks at it, in pages.
+const OTHERS: i64 = 4096;
+
+fn start(arguments: &[&str]) -> Result<tracer::Running> {
+    let mut all = vec!["pages", "-f", "json", "--top", "0"];
+    all.extend(arguments);
+    let mut tracer = tracer::start(&all)?;
+    tracer.wait_attached()?;
+    Ok(tracer)
+}
+
+fn document(outcome: &Outcome) -> Result<Value> {
+    ensure!(outcome.status.success(), "{}", outcome.context());
+    let report: Value =
+        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
+    ensure!(
+        text(&report, "schema")? == "memtrace.pages.v1",
+        "{}",
+        brief(&report)
+    );
+    Ok(report)
+}
+
+fn consumers(report: &Value) -> Result<&Vec<Value>> {
+    let consumers = report.get("consumers").and_then(Value::as_array);
+    consumers.context("no consumers")
+}
+
+/// Pages of all consumers with this value of a key.
+fn pages(report: &Value, key: &str, value: &str) -> Result<u64> {
+    let mut sum = 0;
+    for consumer in consumers(report)? {
+        if text(consumer, key)? == value {
+            sum += number(consumer, "pages")?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Whether the kernel lets eBPF see what its bulk allocator hands out, from which kernel stacks come.
+fn sees_bulk(report: &Value) -> bool {
+    !report.to_string().contains("bulk allocator")
+}
+
+/// A run over one turn of the program, and what the program did.
+fn trace(way: &[&str], arguments: &[&str]) -> Result<(Value, Value)> {
+    check::leaving_nothing(|| {
+        let mut target = Target::start("page_user", way)?;
+        let pid = target.pid();
+        let shown = pid.to_string();
+        let mut all = vec!["--pid", &shown];
+        all.extend(arguments);
+        let tracer = start(&all)?;
+        let did = target.work_for_json()?;
+        let report = document(&tracer.stop()?)?;
+        target.end()?;
+        Ok(((did, report), vec![pid]))
+    })
+}
+
+/// A page-fault storm, tmpfs writes, page tables, kernel stacks: every page has its kind.
+#[test]
+fn pages_have_kinds() -> Result<()> {
+    let _turn = turn();
+    need_root!("pages_have_kinds");
+    let (did, report) = trace(&["hold"], &[])?;
+    for kind in ["anon", "shmem", "pagetable"] {
+        let (taken, seen) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
+        ensure!(
+            seen + 2 >= taken && seen <= taken + BESIDE,
+            "{taken} pages of {kind} taken, {seen} seen: {report:#}"
+        );
+    }
+    if sees_bulk(&report) {
+        // Two pages at least; up to two for each CPU come from a cache of stacks.
+        let stacks = pages(&report, "accounted_as", "kernel_stack")?;
+        let threads = number(&did, "kernel_stacks")?;
+        ensure!(stacks >= threads, "{threads} threads: {report:#}");
+    }
+    let totals = report.get("totals").context("no totals")?;
+    let traced = number(totals, "traced_pages")?;
+    ensure!(traced >= number(&did, "anon")?, "{traced} in all");
+    for consumer in consumers(&report)? {
+        ensure!(text(consumer, "comm")? == "page_user", "{consumer:#}");
+        let orders = consumer.get("orders").and_then(Value::as_object);
+        let by_order = orders.context("no orders")?.values();
+        let sum: u64 = by_order.filter_map(Value::as_u64).sum();
+        ensure!(sum == number(consumer, "pages")?, "{consumer:#}");
+    }
+    Ok(())
+}
+
+/// `memtrace pages`, in a mount namespace of its own that has tracefs, which classic tracepoints need: not everywhere it is
+/// mounted.
+fn with_tracefs() -> Result<Command> {
+    let mut command = Command::new("sh");
+    let mount =
+        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec \"$0\" pages \"$@\"";
+    if Path::new("/sys/kernel/tracing/events").exists() {
+        command.args(["-c", "exec \"$0\" pages \"$@\""]);
+    } else {
+        command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount]);
+    }
+    command.arg(tracer::binary()?);
+    Ok(command)
+}
+
+/// Every way of looking sees the same.
+#[test]
+fn every_way_of_looking() -> Result<()> {
+    let _turn = turn();
+    need_root!("every_way_of_looking");
+    for way in ["raw", "classic"] {
+        let mut target = Target::start("page_user", &["hold"])?;
+        let pid = target.pid().to_string();
+        let mut tracer = tracer::spawn(
+            with_tracefs()?
+                .args(["--pid", &pid, "--tracepoints", way])
+                .args(["-f", "json", "--top", "0"]),
+        )?;
+        tracer.wait_attached()?;
+        let did = target.work_for_json()?;
+        let report = document(&tracer.stop()?)?;
+        target.end()?;
+        for kind in ["anon", "shmem"] {
+            let (taken, seen) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
+            // Classic tracepoints leave out what happens while another program is at work.
+            let missing = if way == "raw" { 2 } else { taken / 100 };
+            ensure!(
+                seen + missing >= taken && seen <= taken + BESIDE,
+                "{way}: {taken} pages of {kind} taken, {seen} seen"
+            );
+        }
+        ensure!(
+            text(&report, "mechanism")?.contains(way),
+            "{}",
+            brief(&report)
+        );
+    }
+    Ok(())
+}
+
+/// Stacks that are remembered are those that a walk finds, page by page: two memtraces watch the same program.
+#[test]
+fn remembered_stacks_are_right() -> Result<()> {
+    let _turn = turn();
+    need_root!("remembered_stacks_are_right");
+    for way in ["hold", "forks"] {
+        let mut target = Target::start("page_user", &[way])?;
+        let pid = target.pid().to_string();
+        let watch = |arguments: &[&str]| {
+            let mut all = vec!["pages", "--pid", &pid, "-f", "folded"];
+            all.extend(arguments);
+            let mut tracer = tracer::start(&all)?;
+            tracer.wait_attached()?;
+            anyhow::Ok(tracer)
+        };
+        let walked = watch(&["--no-walk-cache"])?;
+        let recalled = watch(&[])?;
+        target.work_for_json()?;
+        let (walked, recalled) = (walked.stop()?.text(), recalled.stop()?.text());
+        target.end()?;
+        let lines = |text: &str| -> std::collections::BTreeMap<String, u64> {
+            let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+            let lines =
+                lines.filter_map(|(stack, bytes)| Some((stack.to_owned(), bytes.parse().ok()?)));
+            // What is there twice by two memtraces is not the program's: its exit, seen by one of them.
+            lines.filter(|(_, bytes)| *bytes > 3 * 4096).collect()
+        };
+        let (walked, recalled) = (lines(&walked), lines(&recalled));
+        ensure!(
+            walked == recalled,
+            "{way}: walked {walked:#?}\nrecalled {recalled:#?}"
+        );
+        ensure!(way != "hold" || !walked.is_empty(), "nothing was seen");
+    }
+    Ok(())
+}
+
+/// What is given back is gone, page by page.
+#[test]
+fn given_back() -> Result<()> {
+    let _turn = turn();
+    need_root!("given_back");
+    let (did, report) = trace(&["pass"], &[])?;
+    for kind in ["anon", "shmem", "pagetable"] {
+        let (taken, left) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
+        ensure!(
+            left <= BESIDE,
+            "three times {taken} pages of {kind} given back, {left} left: {report:#}"
+        );
+    }
+    Ok(())
+}
+
+/// Processes that come and go leave nothing behind.
+#[test]
+fn fork_storm() -> Result<()> {
+    let _turn = turn();
+    need_root!("fork_storm");
+    let (_, report) = trace(&["forks"], &[])?;
+    for kind in ["anon", "pagetable", "kernel_stack"] {
+        let left = pages(&report, "accounted_as", kind)?;
+        ensure!(left <= BESIDE, "{left} pages of {kind} left: {report:#}");
+    }
+    // A hundred processes had a page table at least.
+    let totals = report.get("totals").context("no totals")?;
+    ensure!(number(totals, "freed_pages")? >= 100, "{totals:#}");
+    Ok(())
+}
+
+/// A file that is read goes to the page cache.
+#[test]
+fn file_read() -> Result<()> {
+    let _turn = turn();
+    need_root!("file_read");
+    const SIZE: usize = 8 << 20;
+    let folder = tempfile::tempdir_in(target_directory()?)?;
+    let path = folder.path().join("data");
+    let mut file = fs::File::create(&path)?;
+    file.write_all(&vec![7; SIZE])?;
+    // On tmpfs it stays in memory, and a read takes no page.
+    file.sync_all()?;
+    if nix::fcntl::posix_fadvise(
+        &file,
+        0,
+        0,
+        nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+    )
+    .is_err()
+    {
+        skip!(
+            "file_read",
+            "the cache of this file system cannot be emptied"
+        );
+    }
+    drop(file);
+    let path = path.to_str().context("a path")?;
+    let (did, report) = trace(&["file", path], &[])?;
+    let (taken, seen) = (
+        number(&did, "file")?,
+        pages(&report, "accounted_as", "file")?,
+    );
+    ensure!(
+        seen + 2 >= taken && seen <= taken + BESIDE,
+        "{taken} pages read, {seen} seen: {report:#}"
+    );
+    Ok(())
+}
+
+/// Free memory changes by what was seen. Loosely, because other programs go on between the looks at both; on a quiet machine
+/// it is within 1 %.
+#[test]
+fn sums_agree_with_free_memory() -> Result<()> {
+    let _turn = turn();
+    need_root!("sums_agree_with_free_memory");
+    let (did, report) = trace(&["hold"], &[])?;
+    let balance = report.get("balance").context("no balance")?;
+    let signed = |key: &str| {
+        let number = balance.get(key).and_then(Value::as_i64);
+        number.with_context(|| format!("no {key}"))
+    };
+    let difference = signed("free_change_pages")? - signed("seen_change_pages")?;
+    let moved = signed("moved_pages")?;
+    ensure!(
+        moved >= i64::try_from(number(&did, "anon")?)?,
+        "{balance:#}"
+    );
+    ensure!(
+        difference.abs() <= moved / 100 + OTHERS,
+        "free memory changed otherwise than was seen: {balance:#}"
+    );
+    Ok(())
+}
+
+/// What does not fit into the table is told, and not wrong.
+#[test]
+fn little_memory() -> Result<()> {
+    let _turn = turn();
+    need_root!("little_memory");
+    let (_, report) = trace(&["hold"], &["--max-memory", "256KiB"])?;
+    let exact = report.get("exact").and_then(Value::as_bool);
+    ensure!(exact == Some(false), "{}", brief(&report));
+    ensure!(report.to_string().contains("--max-memory"), "{report:#}");
+    Ok(())
+}
+
+/// The views and the formats show the same pages.
+#[test]
+fn views_and_formats() -> Result<()> {
+    let _turn = turn();
+    need_root!("views_and_formats");
+    let mut target = Target::start("page_user", &["hold"])?;
+    let pid = target.pid().to_string();
+    let view = |arguments: &[&str]| {
+        let mut all = vec!["pages", "--pid", &pid];
+        all.extend(arguments);
+        let mut tracer = tracer::start(&all)?;
+        tracer.wait_attached()?;
+        anyhow::Ok(tracer)
+    };
+    let text = view(&["--interval", "100ms"])?;
+    let stacks = view(&["--by", "stack", "-f", "json", "--top", "0"])?;
+    let folded = view(&["-f", "folded"])?;
+    let svg = view(&["--by", "module", "-f", "svg"])?;
+    let zone = view(&[
+        "--zone",
+        "DMA",
+        "--min-order",
+        "1",
+        "--untracked-only",
+        "-f",
+        "json",
+    ])?;
+    let did = target.work_for_json()?;
+    let anon = number(&did, "anon")?;
+    let text = text.stop()?.text();
+    for words in ["Pages watched for", "anon", "page_user", "Check:", "Zone "] {
+        ensure!(text.contains(words), "no '{words}' in\n{text}");
+    }
+    let stacks = document(&stacks.stop()?)?;
+    ensure!(
+        pages(&stacks, "accounted_as", "anon")? + 2 >= anon,
+        "{stacks:#}"
+    );
+    for consumer in consumers(&stacks)? {
+        let frames = consumer.get("frames").and_then(Value::as_array);
+        let frames = frames.context("no frames")?;
+        let first = frames.first().context("no frame")?;
+        let first = first.get("symbol").and_then(Value::as_str).unwrap_or("?");
+        ensure!(first.contains("alloc"), "begins with {first}: {consumer:#}");
+    }
+    let folded = folded.stop()?.text();
+    let line = |line: &&str| line.starts_with("[anon];") && line.contains("_fault");
+    let bytes: u64 = folded
+        .lines()
+        .filter(line)
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    ensure!(bytes / 4096 + 2 >= anon, "{bytes} bytes: {folded}");
+    ensure!(svg.stop()?.text().contains("<svg"), "no picture");
+    let zone = document(&zone.stop()?)?;
+    ensure!(consumers(&zone)?.is_empty(), "{zone:#}");
+    target.end()
+}
+
+/// What cannot work says so.
+#[test]
+fn bad_input() -> Result<()> {
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["pages"];
+        all.extend(arguments);
+        tracer::run(&all, FINISH)
+    };
+    check::misused(&run(&["--by", "colour"])?, "caller")?;
+    check::misused(&run(&["--tracepoints", "magic"])?, "classic")?;
+    check::misused(&run(&["--max-memory", "much"])?, "--max-memory")?;
+    let nowhere = tempfile::tempdir()?;
+    let root = nowhere.path().to_str().context("a path")?;
+    check::refused(&run(&["--proc-root", root])?, &["/proc/zoneinfo"])?;
+    need_root!("bad_input");
+    check::refused(&run(&["--zone", "Warm", "-d", "1s"])?, &["Warm", "Normal"])
+        .or_else(|_| check::refused(&run(&["--zone", "Warm", "-d", "1s"])?, &["Warm", "DMA32"]))
+}
