@@ -4,19 +4,20 @@ pub mod assemble;
 pub mod diff;
 pub mod findings;
 pub mod folded;
-mod frames;
+pub mod frames;
 pub mod growth;
 pub mod heap;
 pub mod heapwalk;
 pub mod html;
 pub mod json;
 pub mod meminfo;
-mod name;
+pub mod name;
 pub mod oom;
 pub mod pinned;
 #[cfg(test)]
 mod pinned_tests;
 pub mod pprof;
+pub mod spark;
 mod style;
 pub mod svg;
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod tests;
 pub mod text;
 #[cfg(test)]
 mod text_tests;
-mod words;
+pub mod words;
 
 pub use style::Style;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A frame's name: the symbol, else module and offset, else the address. Not yet
 /// made printable.
-pub(super) fn of(frame: &Frame) -> Cow<'_, str> {
+pub fn of(frame: &Frame) -> Cow<'_, str> {
     match (&frame.symbol, &frame.module, &frame.offset) {
         (Some(symbol), ..) => symbol.into(),
         (None, Some(module), Some(offset)) => format!("{}+{offset}", base(module)).into(),
@@ -14,7 +14,7 @@ pub(super) fn of(frame: &Frame) -> Cow<'_, str> {
 }
 
 /// The last component of a path.
-pub(super) fn base(path: &str) -> &str {
+pub fn base(path: &str) -> &str {
     match path.rsplit('/').next() {
         Some(base) if !base.is_empty() => base,
         _ => path,
@@ -23,7 +23,7 @@ pub(super) fn base(path: &str) -> &str {
 
 /// Names come from files and processes of anybody: what would drive the
 /// terminal is shown as a mark.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.replace(char::is_control, "\u{fffd}").into()
     } else {
@@ -33,7 +33,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 
 /// A function's name in at most `width` characters: template arguments go
 /// first, the inner ones before the outer ones, then parameters, then the end.
-pub(super) fn shorten(name: &str, width: usize) -> Cow<'_, str> {
+pub fn shorten(name: &str, width: usize) -> Cow<'_, str> {
     if fits(name, width) {
         return name.into();
     }
@@ -48,7 +48,7 @@ pub(super) fn shorten(name: &str, width: usize) -> Cow<'_, str> {
 }
 
 /// A path in at most `width` characters: leading directories go first.
-pub(super) fn shorten_path(path: &str, width: usize) -> Cow<'_, str> {
+pub fn shorten_path(path: &str, width: usize) -> Cow<'_, str> {
     if fits(path, width) {
         return path.into();
     }

@@ -147,6 +147,24 @@ pub struct Process {
     pub samples: Vec<Point>,
 }
 
+impl Process {
+    /// Where it goes and how sure that is, in words: `growing, likely`.
+    pub fn judgement(&self) -> String {
+        let what = match (self.verdict, self.pattern) {
+            (Verdict::Growing, _) => "growing",
+            (Verdict::Shrinking, _) => "shrinking",
+            (Verdict::Steady, Pattern::Sawtooth) => "sawtooth",
+            (Verdict::Steady, _) => "steady",
+        };
+        let how_sure = match self.confidence {
+            Confidence::High => "",
+            Confidence::Medium => ", likely",
+            Confidence::Low => ", perhaps",
+        };
+        format!("{what}{how_sure}")
+    }
+}
+
 /// Mappings of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindSize {
