@@ -17,7 +17,7 @@ use super::{
     output::Output,
     run::{Changes, Run},
     signals::{self, Asked, Signals},
-    tell,
+    tell, top,
 };
 use crate::{
     capture::{RecordError, Recorder},
@@ -33,6 +33,9 @@ use crate::{
 
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
+    if args.tui {
+        return top::trace(args);
+    }
     let output = Output::open(&args.reporting)?.raw(args.raw);
     signals::hold().context("failed to hold signals back")?;
     let recorder = recorder(args)?;
@@ -63,7 +66,7 @@ fn recorder(args: &Args) -> anyhow::Result<Option<Recorder>> {
     Ok(Some(Recorder::create(path)?))
 }
 
-fn options(args: &Args) -> session::Options {
+pub(super) fn options(args: &Args) -> session::Options {
     session::Options {
         proc_root: PathBuf::from("/proc"),
         sys_root: PathBuf::from("/sys"),

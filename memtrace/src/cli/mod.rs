@@ -15,6 +15,7 @@ mod reporting;
 mod run;
 mod signals;
 mod source;
+mod top;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -66,6 +67,7 @@ fn chosen(args: &Args) -> Chosen<'_> {
         Some(Job::Heap(job)) => (job.reporting.messages(), Box::new(|| heapwalk::run(job))),
         Some(Job::Growth(job)) => (job.reporting.messages(), Box::new(|| growth::run(job))),
         Some(Job::Diff(job)) => (job.reporting.messages(), Box::new(|| diff::run(job))),
+        Some(Job::Top(job)) => ((0, job.color), Box::new(|| top::run(job))),
         Some(Job::Completions(job)) => ((0, Color::Auto), Box::new(|| completions::run(job))),
     }
 }

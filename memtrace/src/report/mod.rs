@@ -23,7 +23,7 @@ pub mod svg;
 #[cfg(test)]
 mod svg_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod text;
 #[cfg(test)]
 mod text_tests;

@@ -66,7 +66,7 @@ fn moment(time_ns: u64, bytes: u64, count: u64) -> Moment {
 }
 
 /// The leaking program of the seed.
-pub(super) fn leak() -> HeapReport {
+pub(crate) fn leak() -> HeapReport {
     let mut report = HeapReport {
         schema: SCHEMA.into(),
         duration_ns: 9_800_000_000,
