@@ -24,6 +24,7 @@ use crate::{
     event::{poll::readable, ring::Reader},
     probe::object::Admission,
     process::{
+        Target,
         follow::Follower,
         launch::{Held, LaunchError},
     },
@@ -218,16 +219,23 @@ async fn wait_for(child: Pid, follower: Follower, signals: &mut Signals) -> anyh
 }
 
 fn announce(session: &Session) {
-    for process in session.traced.iter().map(|traced| &traced.process) {
+    for traced in &session.traced {
+        let process = &traced.process;
+        let Target { pid, comm, .. } = &process.target;
+        // The end says so again only if that never came.
+        if let Some(awaits) = traced.awaits() {
+            tell(&format!(
+                "tracing {pid} ({comm}) once it can be: {awaits}; Ctrl-C ends it with a report"
+            ));
+            continue;
+        }
         let allocators: Vec<&str> = process
             .allocators
             .iter()
             .map(|(file, _)| file.as_str())
             .collect();
         tell(&format!(
-            "tracing {} ({}): {} in {}; Ctrl-C ends it with a report",
-            process.target.pid,
-            process.target.comm,
+            "tracing {pid} ({comm}): {} in {}; Ctrl-C ends it with a report",
             plural(session.probes(), "probe"),
             allocators.join(", "),
         ));

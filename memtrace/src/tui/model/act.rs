@@ -29,7 +29,7 @@ impl Model {
     fn in_help(&mut self, action: Action) -> Option<Effect> {
         match action {
             Action::Move(way) => {
-                let (lines, page) = (views::help_lines(self).len(), self.page());
+                let (lines, page) = (views::help_lines().len(), self.page());
                 self.help.go(way, lines, page);
                 None
             }

@@ -227,7 +227,7 @@ impl Model {
         let page = self.page();
         self.processes.table.settle(page);
         self.stacks.table.settle(page);
-        let help = views::help_lines(self).len();
+        let help = views::help_lines().len();
         self.help.settle(help, page);
         let lines = views::lines(self).len();
         match self.tab {

@@ -215,7 +215,7 @@ impl Stacks {
             _ => "NOT EXACT (i says why)".to_owned(),
         };
         let ended = match self.state {
-            State::Ending | State::Ended => "; tracing has ended",
+            State::Ending | State::Ended => "; ended",
             _ => "",
         };
         format!(

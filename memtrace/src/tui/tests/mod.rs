@@ -1,6 +1,7 @@
 //! Keys and screens of the live view, with figures that are made up.
 mod bindings;
 mod keys;
+mod panics;
 mod screens;
 
 use std::collections::HashMap;

@@ -1,19 +1,18 @@
 //! The keys, as their table says.
 use ratatui::text::{Line, Span};
 
-use super::theme::{STRONG, Theme};
-use crate::tui::{keys::BINDINGS, model::Model};
+use super::theme::STRONG;
+use crate::tui::keys::{BINDINGS, Binding};
 
-/// One line a row; rows without a name stand with the one before.
-pub fn help_lines(model: &Model) -> Vec<Line<'static>> {
-    let theme = Theme::of(model);
-    let mut lines = vec![Line::styled("Keys", theme.head())];
-    let named = BINDINGS.iter().filter(|binding| !binding.name.is_empty());
-    lines.extend(named.map(|binding| {
+/// One line a row; rows without a name stand with the one before. They fit into
+/// the usual terminal.
+pub fn help_lines() -> Vec<Line<'static>> {
+    let line = |binding: &Binding| {
         Line::from(vec![
-            Span::styled(format!("  {:<12}", binding.name), STRONG),
+            Span::styled(format!("{:<14}", binding.name), STRONG),
             Span::raw(binding.help),
         ])
-    }));
-    lines
+    };
+    let named = BINDINGS.iter().filter(|binding| !binding.name.is_empty());
+    named.map(line).collect()
 }

@@ -132,7 +132,7 @@ pub fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
     Line::styled(summary, STRONG).render(line(1), buffer);
     let body = Rect::new(area.x, area.y + 2, area.width, area.height - FRAME);
     if model.mode == Mode::Help {
-        text(&help_lines(model), model.help.first, body, buffer);
+        text(&help_lines(), model.help.first, body, buffer);
     } else {
         (view.body)(model, body, buffer);
     }
