@@ -49,6 +49,13 @@ impl Ages {
         add(&mut sum.1, item.weight.count);
     }
 
+    pub(super) fn add_all(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            add(&mut sum.0, more.0);
+            add(&mut sum.1, more.1);
+        }
+    }
+
     /// From the first class to the last that anything is in.
     pub fn classes(&self) -> Vec<Class> {
         classes(&self.0, |index| {

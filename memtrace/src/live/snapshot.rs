@@ -46,6 +46,26 @@ pub struct Outstanding {
     pub ages: Ages,
 }
 
+impl Outstanding {
+    /// Takes in what is outstanding at another site that is the same to people:
+    /// copied stacks have a hash each, also where they are alike.
+    pub fn merge(&mut self, other: &Self) {
+        add(&mut self.site.allocated_bytes, other.site.allocated_bytes);
+        add(&mut self.site.allocated_count, other.site.allocated_count);
+        add(&mut self.bytes, other.bytes);
+        add(&mut self.count, other.count);
+        add(&mut self.doubtful_bytes, other.doubtful_bytes);
+        add(&mut self.doubtful_count, other.doubtful_count);
+        // 0 where there is none.
+        self.newest_ns = match (self.newest_ns, other.newest_ns) {
+            (0, newest) | (newest, 0) => newest,
+            (one, another) => one.min(another),
+        };
+        self.oldest_ns = self.oldest_ns.max(other.oldest_ns);
+        self.ages.add_all(&other.ages);
+    }
+}
+
 /// What is outstanding at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {

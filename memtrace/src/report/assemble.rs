@@ -1,6 +1,10 @@
 //! Puts a report together: what is outstanding, whose stacks those are, and
 //! what the code there is called.
-use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
 use memtrace_common::Function;
 
@@ -80,7 +84,7 @@ pub struct Choice {
 /// Assembles a heap report.
 pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> HeapReport {
     let Snapshot {
-        sites: mut outstanding,
+        mut sites,
         ended,
         ages,
         sizes,
@@ -88,8 +92,9 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         .live
         .snapshot(facts.now_ns, facts.last_loss_ns, &choice.filter);
     if choice.ended {
-        outstanding.extend(ended);
+        sites.extend(ended);
     }
+    let mut outstanding = merged(sites, facts.stacks);
     // The hash last, so that equal sites keep their places between reports.
     outstanding.sort_by_key(|site| {
         let (first, second) = match choice.order {
@@ -153,6 +158,29 @@ pub fn heap(facts: &Facts<'_>, choice: &Choice, symbolizer: &mut Symbolizer) -> 
         stacks,
         heap_walk: vec![],
     }
+}
+
+/// Sites of the same stack become one: those that the kernel side could not walk
+/// to their end have a hash each.
+fn merged(sites: Vec<Outstanding>, stacks: &StackTable) -> Vec<Outstanding> {
+    let mut places = HashMap::with_capacity(sites.len());
+    let mut merged: Vec<Outstanding> = Vec::with_capacity(sites.len());
+    for site in sites {
+        let key = site.site.key;
+        let Some(stack) = stacks.get(key.stack) else {
+            merged.push(site);
+            continue;
+        };
+        let same = (key.pid, key.function, stack.truncated, &*stack.frames);
+        match places.entry(same) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push(site);
+            }
+            Entry::Occupied(place) => merged[*place.get()].merge(&site),
+        }
+    }
+    merged
 }
 
 fn timeline(facts: &Facts<'_>) -> Vec<Moment> {
@@ -294,4 +322,58 @@ pub(super) fn frames(
             ..plain.clone()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        live::{Ages, Site, SiteKey},
+        process::Modules,
+    };
+
+    #[test]
+    fn the_same_stack_by_two_hashes_is_one() {
+        let mut stacks = StackTable::default();
+        let modules = Modules::default();
+        stacks.insert(1, false, [16, 32].into_iter(), &modules);
+        stacks.insert(2, false, [16, 32].into_iter(), &modules);
+        stacks.insert(3, true, [16, 32].into_iter(), &modules);
+        let site = |pid, stack| Outstanding {
+            site: Site {
+                key: SiteKey {
+                    pid,
+                    function: 0,
+                    stack,
+                },
+                allocated_bytes: 10,
+                allocated_count: 1,
+            },
+            bytes: 10,
+            count: 1,
+            doubtful_bytes: 0,
+            doubtful_count: 0,
+            oldest_ns: 5,
+            newest_ns: 5,
+            ages: Ages::default(),
+        };
+        // Other processes, cut stacks and stacks that are not known stay apart.
+        let sites = vec![
+            site(7, 1),
+            site(7, 2),
+            site(8, 2),
+            site(7, 3),
+            site(7, 4),
+            site(7, 4),
+        ];
+        let merged = merged(sites, &stacks);
+        let counts: Vec<(u32, u64, u64)> = merged
+            .iter()
+            .map(|site| (site.site.key.pid, site.bytes, site.site.allocated_count))
+            .collect();
+        assert_eq!(
+            counts,
+            [(7, 20, 2), (8, 10, 1), (7, 10, 1), (7, 10, 1), (7, 10, 1)]
+        );
+    }
 }

@@ -13,6 +13,43 @@ pub fn of(frame: &Frame) -> Cow<'_, str> {
     }
 }
 
+/// Beginnings of the names of functions through which others allocate: the
+/// languages' own, and wrappers that everybody has.
+const PLUMBING: &[&str] = &[
+    "operator new",
+    "std::",
+    "__gnu_cxx::",
+    "alloc::",
+    "<alloc::",
+    "core::",
+    "<core::",
+    "hashbrown::",
+    "__rust_alloc",
+    "__rdl_alloc",
+    "__rg_alloc",
+    "__rust_realloc",
+    "__rdl_realloc",
+    "xmalloc",
+    "xcalloc",
+    "xrealloc",
+    "g_malloc",
+    "g_realloc",
+    "g_slice_alloc",
+    "PyMem_",
+    "_PyMem_",
+    "PyObject_Malloc",
+    "_PyObject_Malloc",
+    "_PyObject_Realloc",
+];
+
+/// Whether a function allocates on behalf of others, so that its name says
+/// little of why. Demangled templates begin with what they return.
+pub fn is_plumbing(name: &str) -> bool {
+    let head = name.split(['<', '(']).next().unwrap_or(name);
+    let starts = |text: &str| PLUMBING.iter().any(|prefix| text.starts_with(prefix));
+    starts(name) || head.rsplit_once(' ').is_some_and(|(_, last)| starts(last))
+}
+
 /// The last component of a path.
 pub fn base(path: &str) -> &str {
     match path.rsplit('/').next() {

@@ -229,3 +229,47 @@ fn a_block_is_found_by_its_address() {
     assert_eq!(found(0x40), Some((11, 4)), "being reallocated");
     assert!(live.block_at(PID + 1, 0x10, 0).is_none());
 }
+
+#[test]
+fn sites_that_are_the_same_add_up() {
+    let second = 1_000_000_000;
+    let live = live(&[
+        alloc_at(0x10, 10, 1, second),
+        alloc_at(0x20, 1000, 2, 3 * second),
+    ]);
+    let mut sites = live.snapshot(7 * second, 0, &Filter::default()).sites;
+    sites.sort_by_key(|site| site.bytes);
+    let [one, other] = sites[..] else {
+        panic!("two sites: {sites:?}")
+    };
+    let mut both = one;
+    both.merge(&other);
+    assert_eq!((both.bytes, both.count), (1010, 2));
+    assert_eq!(
+        (both.site.allocated_bytes, both.site.allocated_count),
+        (1010, 2)
+    );
+    assert_eq!(
+        (both.oldest_ns, both.newest_ns),
+        (one.oldest_ns, other.newest_ns)
+    );
+    let [class] = both.ages.classes()[..] else {
+        panic!("one class")
+    };
+    assert_eq!((class.bytes, class.count), (1010, 2));
+    // Nothing is outstanding at one of them: it has no ages.
+    let none = crate::live::Outstanding {
+        bytes: 0,
+        count: 0,
+        oldest_ns: 0,
+        newest_ns: 0,
+        ages: crate::live::Ages::default(),
+        ..one
+    };
+    both = none;
+    both.merge(&other);
+    assert_eq!(
+        (both.oldest_ns, both.newest_ns),
+        (other.oldest_ns, other.newest_ns)
+    );
+}

@@ -4,8 +4,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use super::table::{Column, Row};
 use crate::{
     report::{
-        heap::Stack,
-        name::{self, printable, shorten},
+        heap::{Frame, Stack},
+        name::{self, is_plumbing, printable, shorten},
         spark::spark,
     },
     unit::{Count, Elapsed},
@@ -160,11 +160,31 @@ pub(super) fn identity(stack: &Stack) -> u64 {
     hasher.finish()
 }
 
-/// Who called whom, innermost first.
+/// Before everything that a program itself does.
+const STARTS: &[&str] = &["__libc_start_", "_start", "start_thread", "clone3"];
+
+/// Who called whom, innermost first, from the first function on that is not
+/// plumbing, if there is one, and the line of that.
 fn chain(stack: &Stack) -> String {
-    let names = stack.frames.iter().map(|frame| {
+    let is_plumbing = |frame: &&Frame| is_plumbing(&name::of(frame));
+    let first = stack.frames.iter().take_while(is_plumbing).count();
+    let frames = match stack.frames.get(first..) {
+        Some(frames) if !frames.is_empty() => frames,
+        _ => &stack.frames,
+    };
+    let is_start = |frame: &Frame| {
         let name = name::of(frame);
-        shorten(&printable(&name), NAME).into_owned()
+        STARTS.iter().any(|start| name.starts_with(start))
+    };
+    let last = frames.iter().rposition(|frame| !is_start(frame));
+    let frames = &frames[..last.map_or(frames.len(), |last| last + 1)];
+    let names = frames.iter().enumerate().map(|(at, frame)| {
+        let name = name::of(frame);
+        let name = shorten(&printable(&name), NAME).into_owned();
+        match frame.line.filter(|_| at == 0) {
+            Some(line) => format!("{name}:{line}"),
+            None => name,
+        }
     });
     let names: Vec<String> = names.collect();
     if names.is_empty() {
