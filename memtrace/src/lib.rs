@@ -31,4 +31,5 @@ pub mod session;
 pub mod stack;
 pub mod symbol;
 pub mod trace;
+pub mod tui;
 pub mod unit;

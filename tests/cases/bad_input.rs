@@ -165,6 +165,11 @@ fn not_root() -> Result<()> {
             ))
         })?;
         check::refused(&outcome, &["CAP_BPF", "CAP_PERFMON", "sudo|setcap|root"])?;
+        let said = outcome.stderr.join("\n");
+        ensure!(
+            said.matches("Operation not permitted").count() == 1,
+            "said twice: {said}"
+        );
     }
     Ok(())
 }
@@ -184,6 +189,49 @@ fn static_and_stripped() -> Result<()> {
     )?;
     target.work()?;
     target.end()
+}
+
+/// A run that is refused leaves no empty files behind, and those alone that were there before.
+#[test]
+fn a_refused_run_leaves_no_files() -> Result<()> {
+    let _turn = turn();
+    need_root!("a_refused_run_leaves_no_files");
+    let directory = tempfile::tempdir()?;
+    let pid = free_pid()?.to_string();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    fs::write(file("kept"), "an earlier report")?;
+    let (report, capture, kept) = (file("report"), file("capture"), file("kept"));
+    let outcome = run(&["-p", &pid, "-o", &report, "--record", &capture])?;
+    check::refused(&outcome, &[&pid])?;
+    check::refused(&run(&["-p", &pid, "-o", &kept])?, &[&pid])?;
+    let files = fs::read_dir(directory.path())?.flatten();
+    let files: Vec<_> = files.map(|entry| entry.file_name()).collect();
+    ensure!(files == ["kept"], "left behind: {files:?}");
+    ensure!(
+        fs::read_to_string(&kept)? == "an earlier report",
+        "it was overwritten"
+    );
+    // What is neither of the two says what would be.
+    let refused = run(&["report", &kept])?;
+    check::refused(&refused, &["--record", "JSON"])
+}
+
+/// An allocator that never comes is waited for, and its absence is told once.
+#[test]
+fn an_allocator_that_never_comes() -> Result<()> {
+    let _turn = turn();
+    need_root!("an_allocator_that_never_comes");
+    let outcome = run(&["--allocator", "/no/such/allocator", "--", "true"])?;
+    ensure!(outcome.status.success(), "{}", outcome.context());
+    let lines = &outcome.stderr;
+    ensure!(
+        lines.iter().filter(|line| line.contains("warn")).count() == 1
+            && lines.iter().all(|line| !line.contains("0 probes"))
+            && lines.iter().any(|line| line.contains("once it can be")),
+        "{}",
+        outcome.context()
+    );
+    Ok(())
 }
 
 /// An output file that cannot be written is found out before the trace, not after it.

@@ -229,9 +229,9 @@ fn fork_storm() -> Result<()> {
 /// A file that is read goes to the page cache.
 #[test]
 fn file_read() -> Result<()> {
+    const SIZE: usize = 8 << 20;
     let _turn = turn();
     need_root!("file_read");
-    const SIZE: usize = 8 << 20;
     let folder = tempfile::tempdir_in(target_directory()?)?;
     let path = folder.path().join("data");
     let mut file = fs::File::create(&path)?;

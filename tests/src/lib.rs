@@ -12,6 +12,7 @@ pub mod program;
 pub mod report;
 pub mod sheet;
 pub mod target;
+pub mod terminal;
 pub mod tracer;
 pub mod truth;
 

@@ -16,6 +16,7 @@ mod ebpf;
 mod fuzz;
 mod licences;
 mod man;
+mod pictures;
 mod run;
 mod setup;
 mod shell;
@@ -44,6 +45,7 @@ enum Command {
     Vm(vm::Vm),
     Fuzz(fuzz::Fuzz),
     Man(man::Man),
+    Pictures(pictures::Pictures),
 }
 
 impl Command {
@@ -59,6 +61,7 @@ impl Command {
             Self::Vm(command) => command.run(root),
             Self::Fuzz(command) => command.run(root),
             Self::Man(command) => command.run(root),
+            Self::Pictures(command) => command.run(root),
         }
     }
 }

@@ -112,6 +112,10 @@ const TEST_PACKAGES: &[Package] = &[
         reason: "script, the terminal of tests",
     },
     Package {
+        name: "tmux",
+        reason: "the terminal in which the live view is driven",
+    },
+    Package {
         name: "procps",
         reason: "ps and pgrep in tests",
     },

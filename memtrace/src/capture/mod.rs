@@ -7,6 +7,7 @@
 //! first block that is not whole ([`Replay`]). Whatever its bytes, reading one
 //! ends in a report or in a [`CaptureError`].
 pub mod format;
+mod fresh;
 mod reader;
 mod replay;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod writer;
 
 pub use format::Shown;
+pub use fresh::Fresh;
 pub use replay::Replay;
 pub use writer::{RecordError, Recorder};
 
@@ -23,7 +25,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CaptureError {
     /// Something else.
-    #[error("it is not a capture: `memtrace --record FILE` writes one")]
+    #[error(
+        "it is neither a capture, which `memtrace --record FILE` writes, nor a report in JSON, which `--format json` writes"
+    )]
     Foreign,
     /// Written by a later memtrace.
     #[error(

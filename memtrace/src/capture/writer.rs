@@ -16,7 +16,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::format::{self, Kind, LARGEST_BLOCK};
+use super::{
+    Fresh,
+    format::{self, Kind, LARGEST_BLOCK},
+};
 
 /// Bytes that may wait for the disk: several seconds of the fastest programs.
 const MOST_WAITING: usize = 256 << 20;
@@ -68,6 +71,8 @@ struct Block {
 /// happens, it takes no more.
 pub struct Recorder {
     path: PathBuf,
+    /// A run that is refused leaves no file.
+    _fresh: Fresh,
     /// Absent after an error.
     blocks: Option<Sender<Block>>,
     waiting: Arc<AtomicUsize>,
@@ -83,12 +88,7 @@ impl Recorder {
             path: path.to_owned(),
             source,
         };
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(failed)?;
+        let (file, fresh) = Fresh::open(path).map_err(failed)?;
         let (sender, receiver) = mpsc::channel();
         let waiting = Arc::default();
         let writer = Writer {
@@ -102,6 +102,7 @@ impl Recorder {
             .map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
+            _fresh: fresh,
             blocks: Some(sender),
             waiting,
             error: None,

@@ -8,6 +8,7 @@ use memtrace_common::{sampling::LARGEST_MEAN, unwind::Method};
 use super::{
     completions::CompletionsArgs, diff::DiffArgs, growth::GrowthArgs, heapwalk::HeapWalkArgs,
     meminfo::MeminfoArgs, oom::OomArgs, pages::PagesArgs, report::ReportArgs, reporting::Reporting,
+    top::TopArgs,
 };
 use crate::report::{Format, assemble::Order, heap::HeapReport};
 use crate::unit::{parse_duration, parse_size};
@@ -114,6 +115,10 @@ pub struct Args {
     #[arg(long)]
     pub heap_walk: bool,
 
+    /// Watch the stacks live in the terminal instead of writing reports
+    #[arg(long, conflicts_with_all = ["command", "children", "duration", "record", "heap_walk", "top", "format", "output"])]
+    pub tui: bool,
+
     /// Sizes as plain numbers of bytes, in text
     #[arg(long)]
     pub raw: bool,
@@ -148,6 +153,9 @@ pub enum Job {
     /// Who holds the kernel's pages, and which of them nothing accounts for
     #[command(override_usage = "memtrace pages [OPTIONS]")]
     Pages(PagesArgs),
+    /// Watch live in the terminal: processes by growth, the stacks of one, the machine's memory
+    #[command(override_usage = "memtrace top [OPTIONS]")]
+    Top(TopArgs),
     /// Tell what grew between two reports or captures
     #[command(override_usage = "memtrace diff [OPTIONS] <OLD> <NEW>")]
     Diff(DiffArgs),
@@ -178,7 +186,7 @@ fn parse_buffer(text: &str) -> Result<u32, String> {
     u32::try_from(bytes.next_power_of_two()).map_err(|error| error.to_string())
 }
 
-fn parse_sample(text: &str) -> Result<u64, String> {
+pub(super) fn parse_sample(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text).map_err(|error| error.to_string())?;
     if bytes > LARGEST_MEAN {
         return Err("it must be at most 4GiB".to_owned());
@@ -236,6 +244,7 @@ impl Args {
     fn check_interval(&self) -> Result<(), clap::Error> {
         let name = self.reporting.format.name;
         if self.interval.is_some()
+            && !self.tui
             && self.reporting.output.is_none()
             && self.reporting.format.is_whole()
         {

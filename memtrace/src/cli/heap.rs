@@ -17,13 +17,14 @@ use super::{
     output::Output,
     run::{Changes, Run},
     signals::{self, Asked, Signals},
-    tell,
+    tell, top,
 };
 use crate::{
     capture::{RecordError, Recorder},
     event::{poll::readable, ring::Reader},
     probe::object::Admission,
     process::{
+        Target,
         follow::Follower,
         launch::{Held, LaunchError},
     },
@@ -33,6 +34,9 @@ use crate::{
 
 /// Runs the command and returns the exit status.
 pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
+    if args.tui {
+        return top::trace(args);
+    }
     let output = Output::open(&args.reporting)?.raw(args.raw);
     signals::hold().context("failed to hold signals back")?;
     let recorder = recorder(args)?;
@@ -63,7 +67,7 @@ fn recorder(args: &Args) -> anyhow::Result<Option<Recorder>> {
     Ok(Some(Recorder::create(path)?))
 }
 
-fn options(args: &Args) -> session::Options {
+pub(super) fn options(args: &Args) -> session::Options {
     session::Options {
         proc_root: PathBuf::from("/proc"),
         sys_root: PathBuf::from("/sys"),
@@ -215,16 +219,23 @@ async fn wait_for(child: Pid, follower: Follower, signals: &mut Signals) -> anyh
 }
 
 fn announce(session: &Session) {
-    for process in session.traced.iter().map(|traced| &traced.process) {
+    for traced in &session.traced {
+        let process = &traced.process;
+        let Target { pid, comm, .. } = &process.target;
+        // The end says so again only if that never came.
+        if let Some(awaits) = traced.awaits() {
+            tell(&format!(
+                "tracing {pid} ({comm}) once it can be: {awaits}; Ctrl-C ends it with a report"
+            ));
+            continue;
+        }
         let allocators: Vec<&str> = process
             .allocators
             .iter()
             .map(|(file, _)| file.as_str())
             .collect();
         tell(&format!(
-            "tracing {} ({}): {} in {}; Ctrl-C ends it with a report",
-            process.target.pid,
-            process.target.comm,
+            "tracing {pid} ({comm}): {} in {}; Ctrl-C ends it with a report",
             plural(session.probes(), "probe"),
             allocators.join(", "),
         ));

@@ -16,6 +16,7 @@ mod reporting;
 mod run;
 mod signals;
 mod source;
+mod top;
 
 use std::{ffi::OsString, io::Write as _, process::ExitCode};
 
@@ -47,11 +48,26 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(status) => exit_code(status),
         Err(error) => {
-            // One line, whatever the causes say.
-            log::error!("{}", format!("{error:#}").replace('\n', " "));
+            log::error!("{}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes in one line, whatever they say. Many name their
+/// cause themselves: that is not said again.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string().replace('\n', " ");
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line
 }
 
 /// What a job says on standard error, and the job.
@@ -68,6 +84,7 @@ fn chosen(args: &Args) -> Chosen<'_> {
         Some(Job::Growth(job)) => (job.reporting.messages(), Box::new(|| growth::run(job))),
         Some(Job::Pages(job)) => (job.reporting.messages(), Box::new(|| pages::run(job))),
         Some(Job::Diff(job)) => (job.reporting.messages(), Box::new(|| diff::run(job))),
+        Some(Job::Top(job)) => ((0, job.color), Box::new(|| top::run(job))),
         Some(Job::Completions(job)) => ((0, Color::Auto), Box::new(|| completions::run(job))),
     }
 }
@@ -109,4 +126,21 @@ fn start_logging(verbose: u8, color: bool) {
             ),
         })
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn an_error_is_one_line_and_says_nothing_twice() {
+        let cause = || std::io::Error::from_raw_os_error(1);
+        let refused = crate::probe::LoadError::NotPermitted { source: cause() };
+        let line = one_line(&refused.into());
+        assert_eq!(line.matches("Operation not permitted").count(), 1, "{line}");
+        let failed: Result<(), _> = Err(cause()).context("cannot read\nit");
+        let line = failed.map_err(|error| one_line(&error)).unwrap_err();
+        assert_eq!(line, "cannot read it: Operation not permitted (os error 1)");
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use super::{pager, reporting::Reporting};
+use crate::capture::Fresh;
 use crate::report::{Document, Format, Style};
 
 /// Standard output or a file, opened before anything is probed.
@@ -16,6 +17,8 @@ pub(super) struct Output<D: Document> {
     /// The file that the report goes to, until it is there; and always where it
     /// takes one report only.
     stale: Option<File>,
+    /// A run that is refused leaves no file.
+    fresh: Option<Fresh>,
     name: String,
     format: &'static Format<D>,
     style: Style,
@@ -28,10 +31,12 @@ pub(super) struct Output<D: Document> {
 impl<D: Document> Output<D> {
     pub(super) fn open(to: &Reporting<D>) -> anyhow::Result<Self> {
         let mut stale = None;
+        let mut fresh = None;
         let (writer, name): (Box<dyn Write>, String) = match &to.output {
             None => (Box::new(io::stdout()), "standard output".to_owned()),
             Some(path) => {
-                let file = create(path)?;
+                let (file, made) = create(path)?;
+                fresh = Some(made);
                 stale = file.try_clone().ok();
                 (Box::new(file), path.display().to_string())
             }
@@ -50,6 +55,7 @@ impl<D: Document> Output<D> {
         Ok(Self {
             writer,
             stale,
+            fresh,
             name,
             format: to.format,
             style,
@@ -96,6 +102,9 @@ impl<D: Document> Output<D> {
         let mut bytes = Vec::new();
         (self.format.render)(report, &self.style, &mut bytes)
             .context("failed to write the report")?;
+        if let Some(fresh) = &mut self.fresh {
+            fresh.keep();
+        }
         if let Some(file) = &mut self.stale {
             // Pipes and devices have no length to cut, and no beginning.
             let _ = file.set_len(0).and_then(|()| file.rewind());
@@ -122,14 +131,9 @@ impl<D: Document> Output<D> {
     }
 }
 
-fn create(path: &Path) -> anyhow::Result<File> {
+fn create(path: &Path) -> anyhow::Result<(File, Fresh)> {
     // What an earlier run left stays until there is something to write.
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path);
-    file.with_context(|| {
+    Fresh::open(path).with_context(|| {
         format!("cannot write to {}: give --output a file in a directory that exists and that you may write to", path.display())
     })
 }

@@ -232,7 +232,7 @@ pub(super) async fn ended(exits: &[Exit]) {
 }
 
 /// What the run's own report shows.
-fn shown(args: &Args) -> Shown {
+pub(super) fn shown(args: &Args) -> Shown {
     Shown {
         filter: Filter {
             min_size: args.min_size.unwrap_or(0),

@@ -37,17 +37,38 @@ const SIZES: usize = u64::BITS as usize + 1;
 /// Bytes and, in units of `ONE`, counts.
 type Sum = (u64, u64);
 
+/// A histogram by age in the making: small enough that every site can have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages([Sum; AGES.len() + 1]);
+
+impl Ages {
+    pub(super) fn add(&mut self, item: &Item) {
+        let age = AGES.partition_point(|limit| *limit <= item.age_ns);
+        let sum = &mut self.0[age];
+        add(&mut sum.0, item.weight.bytes);
+        add(&mut sum.1, item.weight.count);
+    }
+
+    /// From the first class to the last that anything is in.
+    pub fn classes(&self) -> Vec<Class> {
+        classes(&self.0, |index| {
+            let min = index.checked_sub(1).map_or(0, |before| AGES[before]);
+            (min, AGES.get(index).map_or(u64::MAX, |limit| limit - 1))
+        })
+    }
+}
+
 /// Both histograms in the making.
 #[derive(Debug)]
 pub(super) struct Histograms {
-    ages: [Sum; AGES.len() + 1],
+    ages: Ages,
     sizes: [Sum; SIZES],
 }
 
 impl Default for Histograms {
     fn default() -> Self {
         Self {
-            ages: Default::default(),
+            ages: Ages::default(),
             sizes: [(0, 0); SIZES],
         }
     }
@@ -55,20 +76,16 @@ impl Default for Histograms {
 
 impl Histograms {
     pub(super) fn add(&mut self, item: &Item) {
-        let age = AGES.partition_point(|limit| *limit <= item.age_ns);
+        self.ages.add(item);
         let size = item.size.checked_ilog2().map_or(0, |log| log as usize + 1);
-        for sum in [&mut self.ages[age], &mut self.sizes[size]] {
-            add(&mut sum.0, item.weight.bytes);
-            add(&mut sum.1, item.weight.count);
-        }
+        let sum = &mut self.sizes[size];
+        add(&mut sum.0, item.weight.bytes);
+        add(&mut sum.1, item.weight.count);
     }
 
     /// From the first class to the last that anything is in.
     pub(super) fn ages(&self) -> Vec<Class> {
-        classes(&self.ages, |index| {
-            let min = index.checked_sub(1).map_or(0, |before| AGES[before]);
-            (min, AGES.get(index).map_or(u64::MAX, |limit| limit - 1))
-        })
+        self.ages.classes()
     }
 
     /// From the first class to the last that anything is in.

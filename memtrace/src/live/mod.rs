@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use memtrace_common::{Function, Record, event::FreeFlags};
 
 use heap::Heap;
-pub use histogram::Class;
+pub use histogram::{Ages, Class};
 use mapping::Mappings;
 pub use snapshot::{Filter, Outstanding, Snapshot};
 use timeline::Timeline;

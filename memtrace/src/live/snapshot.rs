@@ -1,7 +1,7 @@
 //! What is outstanding, looked at.
 use serde::{Deserialize, Serialize};
 
-use super::{Class, Live, Moment, Site, add, histogram::Histograms, whole};
+use super::{Ages, Class, Live, Moment, Site, add, histogram::Histograms, whole};
 
 /// Which outstanding allocations a snapshot counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,8 @@ pub struct Outstanding {
     pub oldest_ns: u64,
     /// Nanoseconds since the youngest of them was allocated.
     pub newest_ns: u64,
+    /// Both, by age.
+    pub ages: Ages,
 }
 
 /// What is outstanding at one moment.
@@ -71,6 +73,7 @@ impl Live {
             doubtful_count: 0,
             oldest_ns: held.age_ns,
             newest_ns: held.age_ns,
+            ages: Ages::default(),
         })
     }
 
@@ -91,6 +94,7 @@ impl Live {
                 doubtful_count: 0,
                 oldest_ns: 0,
                 newest_ns: u64::MAX,
+                ages: Ages::default(),
             })
             .collect();
         let items = self
@@ -111,6 +115,7 @@ impl Live {
                 }
                 sum.oldest_ns = sum.oldest_ns.max(item.age_ns);
                 sum.newest_ns = sum.newest_ns.min(item.age_ns);
+                sum.ages.add(&item);
             }
         }
         let (mut sites, mut ended): (Vec<_>, Vec<_>) = sums

@@ -245,6 +245,12 @@ pub(super) fn stack(
         doubtful_count: site.doubtful_count,
         oldest_ns: site.oldest_ns,
         newest_ns: site.newest_ns,
+        ages: site
+            .ages
+            .classes()
+            .into_iter()
+            .map(AgeClass::from)
+            .collect(),
         truncated: known.is_none_or(|stack| stack.truncated),
         frames: known
             .into_iter()

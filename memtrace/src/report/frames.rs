@@ -3,14 +3,14 @@ use super::heap::Frame;
 use super::name::{self, printable};
 
 /// Columns before a frame.
-pub(super) const INDENT: usize = 6;
+pub const INDENT: usize = 6;
 /// Beyond this, a long name does not push the file names of its stack aside.
 const NAME_COLUMN: usize = 44;
 /// Between name and place.
 const GAP: &str = "  ";
 
 /// What the frames' lines say: names, padded to a column, and places.
-pub(super) fn rows(frames: &[Frame], width: Option<usize>) -> Vec<(String, String)> {
+pub fn rows(frames: &[Frame], width: Option<usize>) -> Vec<(String, String)> {
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(INDENT).max(20));
     let names: Vec<(String, String)> = frames
         .iter()

@@ -255,6 +255,9 @@ pub struct Stack {
     pub oldest_ns: u64,
     /// Age of the youngest outstanding allocation; 0 where there is none.
     pub newest_ns: u64,
+    /// What is outstanding, by age.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ages: Vec<AgeClass>,
     /// Whether the stack was cut before its outermost frame.
     pub truncated: bool,
     /// Innermost first; the first is the caller of `function`. A call site

@@ -4,30 +4,31 @@ pub mod assemble;
 pub mod diff;
 pub mod findings;
 pub mod folded;
-mod frames;
+pub mod frames;
 pub mod growth;
 pub mod heap;
 pub mod heapwalk;
 pub mod html;
 pub mod json;
 pub mod meminfo;
-mod name;
+pub mod name;
 pub mod oom;
 pub mod pages;
 pub mod pinned;
 #[cfg(test)]
 mod pinned_tests;
 pub mod pprof;
+pub mod spark;
 mod style;
 pub mod svg;
 #[cfg(test)]
 mod svg_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod text;
 #[cfg(test)]
 mod text_tests;
-mod words;
+pub mod words;
 
 pub use style::Style;
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// A frame's name: the symbol, else module and offset, else the address. Not yet
 /// made printable.
-pub(super) fn of(frame: &Frame) -> Cow<'_, str> {
+pub fn of(frame: &Frame) -> Cow<'_, str> {
     match (&frame.symbol, &frame.module, &frame.offset) {
         (Some(symbol), ..) => symbol.into(),
         (None, Some(module), Some(offset)) => format!("{}+{offset}", base(module)).into(),
@@ -13,8 +13,45 @@ pub(super) fn of(frame: &Frame) -> Cow<'_, str> {
     }
 }
 
+/// Beginnings of the names of functions through which others allocate: the
+/// languages' own, and wrappers that everybody has.
+const PLUMBING: &[&str] = &[
+    "operator new",
+    "std::",
+    "__gnu_cxx::",
+    "alloc::",
+    "<alloc::",
+    "core::",
+    "<core::",
+    "hashbrown::",
+    "__rust_alloc",
+    "__rdl_alloc",
+    "__rg_alloc",
+    "__rust_realloc",
+    "__rdl_realloc",
+    "xmalloc",
+    "xcalloc",
+    "xrealloc",
+    "g_malloc",
+    "g_realloc",
+    "g_slice_alloc",
+    "PyMem_",
+    "_PyMem_",
+    "PyObject_Malloc",
+    "_PyObject_Malloc",
+    "_PyObject_Realloc",
+];
+
+/// Whether a function allocates on behalf of others, so that its name says
+/// little of why. Demangled templates begin with what they return.
+pub fn is_plumbing(name: &str) -> bool {
+    let head = name.split(['<', '(']).next().unwrap_or(name);
+    let starts = |text: &str| PLUMBING.iter().any(|prefix| text.starts_with(prefix));
+    starts(name) || head.rsplit_once(' ').is_some_and(|(_, last)| starts(last))
+}
+
 /// The last component of a path.
-pub(super) fn base(path: &str) -> &str {
+pub fn base(path: &str) -> &str {
     match path.rsplit('/').next() {
         Some(base) if !base.is_empty() => base,
         _ => path,
@@ -23,7 +60,7 @@ pub(super) fn base(path: &str) -> &str {
 
 /// Names come from files and processes of anybody: what would drive the
 /// terminal is shown as a mark.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.replace(char::is_control, "\u{fffd}").into()
     } else {
@@ -33,7 +70,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 
 /// A function's name in at most `width` characters: template arguments go
 /// first, the inner ones before the outer ones, then parameters, then the end.
-pub(super) fn shorten(name: &str, width: usize) -> Cow<'_, str> {
+pub fn shorten(name: &str, width: usize) -> Cow<'_, str> {
     if fits(name, width) {
         return name.into();
     }
@@ -48,7 +85,7 @@ pub(super) fn shorten(name: &str, width: usize) -> Cow<'_, str> {
 }
 
 /// A path in at most `width` characters: leading directories go first.
-pub(super) fn shorten_path(path: &str, width: usize) -> Cow<'_, str> {
+pub fn shorten_path(path: &str, width: usize) -> Cow<'_, str> {
     if fits(path, width) {
         return path.into();
     }

@@ -20,6 +20,7 @@ fn pinned() -> HeapReport {
         count: 1,
         oldest_ns: 3_000_000_000,
         newest_ns: 3_000_000_000,
+        ages: Vec::new(),
         ..report.stacks[1].clone()
     };
     let pin = block("0x5500_1000", 2016, Some(one));

@@ -66,7 +66,7 @@ fn moment(time_ns: u64, bytes: u64, count: u64) -> Moment {
 }
 
 /// The leaking program of the seed.
-pub(super) fn leak() -> HeapReport {
+pub(crate) fn leak() -> HeapReport {
     let mut report = HeapReport {
         schema: SCHEMA.into(),
         duration_ns: 9_800_000_000,
@@ -101,6 +101,7 @@ pub(super) fn leak() -> HeapReport {
                 doubtful_count: 0,
                 oldest_ns: 8_800_000_000,
                 newest_ns: 800_000_000,
+                ages: Vec::new(),
                 truncated: false,
                 frames: vec![
                     library(Some("operator new(unsigned long)")),
@@ -122,6 +123,7 @@ pub(super) fn leak() -> HeapReport {
                 doubtful_count: 0,
                 oldest_ns: 5 * SECOND,
                 newest_ns: 5 * SECOND,
+                ages: Vec::new(),
                 truncated: true,
                 frames: vec![source("main", "/src/leak.cpp", 31, false)],
             },

@@ -194,44 +194,12 @@ impl Text<'_> {
     }
 
     fn stack(&mut self, position: usize, stack: &Stack) -> io::Result<()> {
-        let report = self.report;
-        let (one, many) = match stack.kind {
-            Kind::Heap => ("block", "blocks"),
-            Kind::Mapping => ("mapping", "mappings"),
-        };
-        let average = stack.bytes.checked_div(stack.count).unwrap_or(0);
-        let about = if average * stack.count == stack.bytes {
-            ""
-        } else {
-            "~"
-        };
-        let freed = match stack.allocated_count.saturating_sub(stack.count) {
-            0 => format!("none of {} freed", Count(stack.allocated_count)),
-            freed => format!(
-                "{} of {} freed",
-                percent(freed, stack.allocated_count),
-                Count(stack.allocated_count)
-            ),
-        };
-        let growth = self.style.rate(stack.bytes, report.duration_ns);
         let head = format!(
-            "#{position:<3} {} ({}) in {} of {about}{}, +{growth}, {freed}",
-            self.style.bytes(stack.bytes),
-            percent(stack.bytes, report.totals.outstanding_bytes),
-            number(stack.count, one, many),
-            self.style.bytes(average),
+            "#{position:<3} {}",
+            headline(self.report, stack, self.style)
         );
         self.sentence(5, Some(Paint::Strong), &head)?;
-        let whose = if report.processes.len() > 1 {
-            format!(", in {}", whose(report, stack.pid))
-        } else {
-            String::new()
-        };
-        let about = format!(
-            "     by {}, {}{whose}",
-            printable(&stack.function),
-            ages(stack.newest_ns, stack.oldest_ns)
-        );
+        let about = format!("     {}", about(self.report, stack));
         self.sentence(5, None, &about)?;
         if stack.doubtful_count > 0 {
             let text = format!(
@@ -310,6 +278,52 @@ impl Text<'_> {
         }
         Ok(())
     }
+}
+
+/// How much is outstanding of a stack, its share, how it grows, how much of it
+/// was ever freed.
+pub fn headline(report: &HeapReport, stack: &Stack, style: &Style) -> String {
+    let (one, many) = match stack.kind {
+        Kind::Heap => ("block", "blocks"),
+        Kind::Mapping => ("mapping", "mappings"),
+    };
+    let average = stack.bytes.checked_div(stack.count).unwrap_or(0);
+    let about = if average * stack.count == stack.bytes {
+        ""
+    } else {
+        "~"
+    };
+    let freed = match stack.allocated_count.saturating_sub(stack.count) {
+        0 => format!("none of {} freed", Count(stack.allocated_count)),
+        freed => format!(
+            "{} of {} freed",
+            percent(freed, stack.allocated_count),
+            Count(stack.allocated_count)
+        ),
+    };
+    let growth = style.rate(stack.bytes, report.duration_ns);
+    format!(
+        "{} ({}) in {} of {about}{}, +{growth}, {freed}",
+        style.bytes(stack.bytes),
+        percent(stack.bytes, report.totals.outstanding_bytes),
+        number(stack.count, one, many),
+        style.bytes(average),
+    )
+}
+
+/// By which function a stack allocates, how old that is, and whose it is where
+/// there are several processes.
+pub fn about(report: &HeapReport, stack: &Stack) -> String {
+    let whose = if report.processes.len() > 1 {
+        format!(", in {}", whose(report, stack.pid))
+    } else {
+        String::new()
+    };
+    format!(
+        "by {}, {}{whose}",
+        printable(&stack.function),
+        ages(stack.newest_ns, stack.oldest_ns)
+    )
 }
 
 /// `redis-server (pid 12, /usr/bin/redis-server, has exited)`.

@@ -229,3 +229,28 @@ fn names_are_shortened_from_the_inside() {
     assert_eq!(shorten_path("/usr/src/lib/a.c:12", 14), "…/lib/a.c:12");
     assert_eq!(shorten_path("/usr/averylongname.c:12", 10), "…name.c:12");
 }
+
+#[test]
+fn plumbing_is_told_from_what_uses_it() {
+    use crate::report::name::is_plumbing;
+    for name in [
+        "operator new(unsigned long)",
+        "std::vector<char, std::allocator<char> >::resize(unsigned long)",
+        "void std::deque<int>::_M_push_back_aux<int>(int&&)",
+        "char* std::__new_allocator<char>::allocate(unsigned long)",
+        "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
+        "g_malloc0",
+    ] {
+        assert!(is_plumbing(name), "{name}");
+    }
+    for name in [
+        "main",
+        "Shop::render(std::string)",
+        "stdout_grow",
+        "my::std::Vec::push",
+        "corelib_new",
+        "",
+    ] {
+        assert!(!is_plumbing(name), "{name}");
+    }
+}

@@ -2,12 +2,12 @@
 use crate::unit::Count;
 
 /// A count with its noun.
-pub(super) fn number(count: u64, one: &str, many: &str) -> String {
+pub fn number(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", Count(count), if count == 1 { one } else { many })
 }
 
 /// Rounded down, so that only all is 100 %.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub fn percent(part: u64, whole: u64) -> String {
     let per_mille = u128::from(part) * 1000;
     match per_mille.checked_div(u128::from(whole)) {
         None => "–".into(),
@@ -20,7 +20,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 
 /// Lines of at most `width` characters, if words allow; all but the first
 /// indented.
-pub(super) fn wrapped(text: &str, indent: usize, width: Option<usize>) -> Vec<String> {
+pub fn wrapped(text: &str, indent: usize, width: Option<usize>) -> Vec<String> {
     let Some(width) = width.filter(|width| text.chars().count() > *width) else {
         return vec![text.into()];
     };

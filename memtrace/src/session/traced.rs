@@ -42,6 +42,11 @@ impl Traced {
         }
     }
 
+    /// Why it is not traced yet: the allocator that was asked for is not there.
+    pub fn awaits(&self) -> Option<&str> {
+        self.awaited.as_deref()
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.process.target.pid
     }

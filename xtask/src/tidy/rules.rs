@@ -1,7 +1,7 @@
 //! The rules of `tidy`, each a function; `tests` holds a violation of each.
 use super::tables::{
     BACKWARD, FLOW, FORBIDDEN, IMPURE, KERNEL_PLACES, KERNEL_WORDS, LONG, MAXIMUM_LINES,
-    NO_PURPOSE, OUTSIDE_FLOW, PURE, UNSAFE,
+    NO_PURPOSE, OUTSIDE_FLOW, PURE, PURE_PLACES, UNSAFE,
 };
 use super::{File, Finding};
 use clap::CommandFactory as _;
@@ -104,7 +104,9 @@ fn first_word(text: &str) -> &str {
 
 /// What a capture drives does no I/O and reads no clock.
 pub(super) fn pure(file: &File, findings: &mut Vec<Finding>) {
-    if !file.module().is_some_and(|module| PURE.contains(&module)) || file.is_test() {
+    let is_pure = file.module().is_some_and(|module| PURE.contains(&module))
+        || PURE_PLACES.iter().any(|place| file.path.starts_with(place));
+    if !is_pure || file.is_test() {
         return;
     }
     for (at, line) in file.code() {

@@ -16,7 +16,7 @@ pub(super) const UNTRACKED: &[&str] = &[
 pub(super) const FLOW: &[&str] = &[
     "unit", "sampling", "finding", "kernel", "elf", "process", "meminfo", "pages", "heapwalk",
     "growth", "probe", "event", "stack", "live", "symbol", "oom", "report", "trace", "capture",
-    "session", "cli",
+    "session", "tui", "cli",
 ];
 
 /// Modules that are not in the flow.
@@ -27,6 +27,13 @@ pub(super) const BACKWARD: &[(&str, &str, &str)] = &[];
 
 /// Modules that do no I/O and read no clock: a capture drives them.
 pub(super) const PURE: &[&str] = &["heapwalk", "live", "stack", "report", "trace"];
+
+/// The same of places within other modules.
+pub(super) const PURE_PLACES: &[&str] = &[
+    "memtrace/src/tui/keys.rs",
+    "memtrace/src/tui/model/",
+    "memtrace/src/tui/views/",
+];
 
 /// What those must not name.
 pub(super) const IMPURE: &[&str] = &[

@@ -150,6 +150,15 @@ fn ages_and_filters() {
     // Blocks remember their birth to about a millisecond.
     assert!(site.oldest_ns.abs_diff(6 * second) < 3_000_000);
     assert!(site.newest_ns.abs_diff(2 * second) < 3_000_000);
+    // Of one site, and of all: there is one.
+    let [class] = site.ages.classes()[..] else {
+        panic!("one class: {:?}", site.ages.classes())
+    };
+    assert_eq!((class.min, class.bytes, class.count), (second, 1110, 3));
+    assert_eq!(
+        live.snapshot(now, 0, &Filter::default()).ages,
+        site.ages.classes()
+    );
     let filter = Filter {
         older_than_ns: 3 * second,
         ..Filter::default()

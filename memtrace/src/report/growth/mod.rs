@@ -5,7 +5,6 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
-pub(super) use text::spark;
 
 use std::io::{self, Write};
 
@@ -149,6 +148,24 @@ pub struct Process {
     /// What it held over time.
     #[serde(default)]
     pub samples: Vec<Point>,
+}
+
+impl Process {
+    /// Where it goes and how sure that is, in words: `growing, likely`.
+    pub fn judgement(&self) -> String {
+        let what = match (self.verdict, self.pattern) {
+            (Verdict::Growing, _) => "growing",
+            (Verdict::Shrinking, _) => "shrinking",
+            (Verdict::Steady, Pattern::Sawtooth) => "sawtooth",
+            (Verdict::Steady, _) => "steady",
+        };
+        let how_sure = match self.confidence {
+            Confidence::High => "",
+            Confidence::Medium => ", likely",
+            Confidence::Low => ", perhaps",
+        };
+        format!("{what}{how_sure}")
+    }
 }
 
 /// Mappings of a kind.

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use super::{GrowthReport, Process, SourceStack, Total, WayKind};
 use crate::{
-    growth::{Confidence, Pattern, Verdict, signed},
+    growth::{Verdict, signed},
     report::{
         findings,
         frames::{INDENT, rows},
         name::printable,
+        spark::spark,
         style::{Paint, Style},
         words::{number, percent, wrapped},
     },
@@ -17,9 +18,6 @@ use crate::{
 
 /// Columns of a sparkline.
 const SPARK: usize = 24;
-
-/// From low to high.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The ways in the order in which they are told.
 const WAYS: [WayKind; 3] = [WayKind::Fault, WayKind::Brk, WayKind::Mmap];
@@ -92,8 +90,8 @@ impl Text<'_> {
                 format!("{}/s", signed(process.rss_slope_bytes_per_s as f64)),
                 signed(process.rss_growth_bytes as f64),
                 Bytes(process.rss_bytes).to_string(),
-                verdict(process),
-                spark(&resident),
+                process.judgement(),
+                spark(&resident, SPARK),
                 process.pid,
                 printable(&process.comm),
             );
@@ -135,7 +133,7 @@ impl Text<'_> {
         });
         let line = format!(
             "{}: {} (95 %: {} to {}){of_what}",
-            verdict(process),
+            process.judgement(),
             slope(process.rss_slope_bytes_per_s),
             slope(process.rss_slope_low),
             slope(process.rss_slope_high),
@@ -192,7 +190,7 @@ impl Text<'_> {
             "{what:<12} {:>11}  {:>11}  {}",
             Bytes(now).to_string(),
             signed(growth as f64),
-            spark(points)
+            spark(points, SPARK)
         );
         self.line(&line)
     }
@@ -337,38 +335,4 @@ impl WayKind {
             Self::Mmap => ("Address space mapped", "call", "calls"),
         }
     }
-}
-
-/// A verdict in words, with how sure it is.
-fn verdict(process: &Process) -> String {
-    let what = match (process.verdict, process.pattern) {
-        (Verdict::Growing, _) => "growing",
-        (Verdict::Shrinking, _) => "shrinking",
-        (Verdict::Steady, Pattern::Sawtooth) => "sawtooth",
-        (Verdict::Steady, _) => "steady",
-    };
-    let how_sure = match process.confidence {
-        Confidence::High => "",
-        Confidence::Medium => ", likely",
-        Confidence::Low => ", perhaps",
-    };
-    format!("{what}{how_sure}")
-}
-
-/// A line of bars from the lowest point to the highest; each bar is the highest
-/// of its points. A level line is low bars.
-pub(in crate::report) fn spark(points: &[u64]) -> String {
-    let (Some(low), Some(high)) = (points.iter().min(), points.iter().max()) else {
-        return String::new();
-    };
-    let bars = points.len().min(SPARK);
-    let bar = |index: usize| {
-        let part = &points[index * points.len() / bars..(index + 1) * points.len() / bars];
-        let value = part.iter().max().copied().unwrap_or(*low);
-        let steps = (BARS.len() - 1) as u128;
-        let range = u128::from(high - low).max(1);
-        let step = (u128::from(value.saturating_sub(*low)) * steps + range / 2) / range;
-        BARS[usize::try_from(step).map_or(0, |step| step.min(BARS.len() - 1))]
-    };
-    (0..bars).map(bar).collect()
 }

@@ -148,12 +148,15 @@ impl Text<'_> {
     /// One row: what, how much, how much of all, what it is.
     fn row(&mut self, row: &Row, depth: usize) -> io::Result<()> {
         const NAME: usize = 30;
+        const NARROW: usize = 20;
+        let narrow = self.style.width.is_some_and(|width| width < 60);
+        let columns = if narrow { NARROW } else { NAME };
         let name = format!("{:indent$}{}", "", printable(&row.name), indent = 2 * depth);
         let sign = if row.kb < 0 { "-" } else { "" };
         let share = percent(row.kb.unsigned_abs(), self.report.total_kb);
         let share = format!("{sign}{share}");
         let line = format!(
-            "{name:NAME$} {:>18} {share:>8}{}",
+            "{name:columns$} {:>18} {share:>8}{}",
             signed(row.kb, ""),
             self.change(row)
         );

@@ -7,8 +7,8 @@ use super::{By, Consumer, PagesReport};
 use crate::{
     report::{
         frames::rows,
-        growth::spark,
         name::printable,
+        spark::spark,
         style::{Paint, Style},
         words::{number, percent, wrapped},
     },
@@ -17,6 +17,9 @@ use crate::{
 
 /// Other processes and orders that are named before the rest is counted.
 const ORDERS: usize = 6;
+
+/// Columns of a sparkline.
+const SPARK: usize = 24;
 
 /// Writes the whole report.
 pub(super) fn render(report: &PagesReport, style: &Style, out: &mut dyn Write) -> io::Result<()> {
@@ -182,7 +185,7 @@ impl Text<'_> {
         let size = |pages: u64| pages.saturating_mul(self.report.page_size);
         let sign = if last < first { "-" } else { "+" };
         let rate = self.style.rate(size(last.abs_diff(*first)), time);
-        format!("{} {sign}{rate}", spark(&consumer.trend))
+        format!("{} {sign}{rate}", spark(&consumer.trend, SPARK))
     }
 
     fn frames(&mut self, consumer: &Consumer) -> io::Result<()> {

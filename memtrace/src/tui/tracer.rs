@@ -1,0 +1,192 @@
+//! A session on a thread of its own: the screen never waits for it.
+use std::{io, thread, time::Duration};
+
+use tokio::{
+    runtime,
+    sync::{mpsc::UnboundedSender, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    model::{Update, stacks::News},
+    run::Message,
+};
+use crate::{
+    event::ring::Reader,
+    live::Filter,
+    report::assemble::{self, Choice, Order},
+    session::{Options, Session, SessionError, monotonic_ns},
+    symbol::{self, Symbolizer},
+};
+
+/// Reports are made as often as is asked for, but take at most this part of
+/// the time: one in so many.
+const SHARE: u32 = 10;
+
+/// What to trace, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) options: Options,
+    pub(super) filter: Filter,
+    pub(super) interval: Duration,
+    pub(super) pids: Vec<u32>,
+    /// Under which its news come.
+    pub(super) number: u64,
+}
+
+/// One that runs.
+pub(super) struct Tracer {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Tracer {
+    pub(super) fn start(request: Request, sender: UnboundedSender<Message>) -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let work = move || {
+            let sink = Sink {
+                sender,
+                number: request.number,
+            };
+            let news = match trace(&request, stopped, &sink) {
+                Ok(()) => News::Ended,
+                Err(error) => News::Failed(error.to_string()),
+            };
+            sink.tell(news);
+        };
+        let thread = thread::Builder::new()
+            .name("trace".to_owned())
+            .spawn(work)?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes the probes out; its last report comes then.
+    pub(super) fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It has ended already where nobody listens.
+            let _ = stop.send(());
+        }
+    }
+}
+
+impl Drop for Tracer {
+    /// Waits until the probes are out: nothing is left behind.
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            // Why it panicked has been said.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Sink {
+    sender: UnboundedSender<Message>,
+    number: u64,
+}
+
+impl Sink {
+    fn tell(&self, news: News) {
+        let update = Update::Trace(self.number, news);
+        // Nobody listens where all has ended.
+        let _ = self.sender.send(Message::Update(update));
+    }
+}
+
+fn trace(
+    request: &Request,
+    stopped: oneshot::Receiver<()>,
+    sink: &Sink,
+) -> Result<(), SessionError> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|source| SessionError::System {
+            what: "start the asynchronous runtime",
+            source,
+        })?;
+    runtime.block_on(async {
+        let (mut session, reader) = Session::prepare(request.options.clone(), &request.pids)?;
+        session.attach()?;
+        sink.tell(News::Began);
+        let mut trace = Trace {
+            request,
+            session,
+            reader,
+            symbolizer: Symbolizer::new(symbol::Options::default()),
+            sink,
+        };
+        trace.until(stopped).await;
+        trace.finish().await;
+        Ok(())
+    })
+}
+
+struct Trace<'a> {
+    request: &'a Request,
+    session: Session,
+    reader: Reader,
+    symbolizer: Symbolizer,
+    sink: &'a Sink,
+}
+
+impl Trace<'_> {
+    /// Until it is stopped or all processes have ended.
+    async fn until(&mut self, mut stopped: oneshot::Receiver<()>) {
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                // Events come last, or a busy process would have no reports.
+                biased;
+                _ = &mut stopped => return,
+                () = sleep_until(next) => {
+                    if !self.session.any_alive() {
+                        return;
+                    }
+                    let begin = Instant::now();
+                    self.report(monotonic_ns());
+                    next = begin + self.request.interval.max(begin.elapsed() * SHARE);
+                }
+                batch = self.reader.next() => match batch {
+                    Some(batch) => self.session.apply(&batch),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// Takes the probes out and tells what was outstanding when that began.
+    async fn finish(&mut self) {
+        let (end, mut probes) = self.session.end();
+        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
+        loop {
+            tokio::select! {
+                // Probes that are not taken out end with the descriptors.
+                _ = &mut detaching => break,
+                Some(batch) = self.reader.next() => self.session.apply(&batch),
+            }
+        }
+        self.reader.stop();
+        while let Some(batch) = self.reader.next().await {
+            self.session.apply(&batch);
+        }
+        self.session.any_alive();
+        self.report(end);
+    }
+
+    fn report(&mut self, now_ns: u64) {
+        let choice = Choice {
+            filter: self.request.filter,
+            order: Order::Bytes,
+            top: usize::MAX,
+            ended: false,
+        };
+        let facts = self.session.facts(now_ns);
+        let report = assemble::heap(&facts, &choice, &mut self.symbolizer);
+        self.sink.tell(News::Report(Box::new(report)));
+    }
+}
