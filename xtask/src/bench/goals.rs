@@ -3,7 +3,7 @@
 use super::figures::{Figure, Limit};
 use super::target::{Target, processor_ns};
 use super::watcher::{FLOOR, MEMTRACE, Watcher, Way};
-use super::{attach, replay};
+use super::{attach, pages, replay};
 use crate::shell::{cargo, find, run, target};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
@@ -102,6 +102,12 @@ pub(super) const GOALS: &[Goal] = &[
         limit: Limit::AtMost(1.15),
         needs: None,
         measure: two_threads,
+    },
+    Goal {
+        what: "pages: added cost of a page taken and given back, with stacks, against bpftrace",
+        limit: Limit::AtMost(0.5),
+        needs: Some("bpftrace"),
+        measure: pages::against_bpftrace,
     },
     Goal {
         what: "replay: million events a second from a capture, one core",

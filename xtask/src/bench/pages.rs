@@ -1,7 +1,7 @@
 //! `cargo xtask bench pages`: what `memtrace pages` costs a program that does nothing
 //! but take pages and give them back, against bpftrace that counts kernel stacks.
 //! Untraced and traced runs alternate; the report is the medians, as JSON.
-use super::median;
+use super::{goals::Lab, median};
 use crate::shell::{Guard, as_root, find, memtrace, run};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -30,12 +30,46 @@ pub(super) struct Pages {
     attach_ms: u64,
 }
 
+/// What memtrace adds to a page against what bpftrace adds, run by run.
+pub(super) fn against_bpftrace(lab: &Lab<'_>) -> Result<Vec<f64>> {
+    let pages = Pages {
+        held: 4096,
+        rounds: 100,
+        runs: lab.runs,
+        attach_ms: 5000,
+    };
+    let rounds = pages.rounds_of_each(lab.root, lab.folder)?;
+    let ratio = |[untraced, ours, theirs]: &[f64; 3]| (ours - untraced) / (theirs - untraced);
+    Ok(rounds.iter().map(ratio).collect())
+}
+
 impl Pages {
     pub(super) fn run(&self, root: &Path) -> Result<()> {
         ensure!(self.runs > 0, "at least one run");
         crate::run::build(root)?;
         let folder = tempfile::tempdir()?;
-        let program = folder.path().join("page_loop");
+        let rounds = self.rounds_of_each(root, folder.path())?;
+        let of =
+            |way: usize| median(&mut rounds.iter().map(|round| round[way]).collect::<Vec<_>>());
+        let (untraced, ours, theirs) = (of(0), of(1), of(2));
+        let document = serde_json::json!({
+            "schema": "memtrace.bench.v1",
+            "held_pages": self.held,
+            "rounds": self.rounds,
+            "runs": self.runs,
+            "untraced_ns_per_page": untraced,
+            "memtrace_added_ns_per_page": ours - untraced,
+            "bpftrace_added_ns_per_page": theirs - untraced,
+            "ratio": (ours - untraced) / (theirs - untraced),
+        });
+        println!("{document:#}");
+        Ok(())
+    }
+
+    /// Nanoseconds for each page, run by run: untraced, under memtrace, under
+    /// bpftrace.
+    fn rounds_of_each(&self, root: &Path, folder: &Path) -> Result<Vec<[f64; 3]>> {
+        let program = folder.join("page_loop");
         let source = root.join("tests/programs/page_loop.c");
         run(Command::new("cc")
             .arg("-O2")
@@ -49,30 +83,21 @@ impl Pages {
             command
         };
         let by_bpftrace = || {
-            let mut command = as_root(&bpftrace, &[]);
-            command.args(["-e", SCRIPT]);
+            // It looks for tracepoints in tracefs, which need not be mounted here.
+            let mounted = "mount -t tracefs tracefs /sys/kernel/tracing; exec \"$@\"";
+            let mut command = as_root("unshare", &[]);
+            command.args(["--mount", "sh", "-c", mounted, "sh"]);
+            command.arg(&bpftrace).args(["-e", SCRIPT]);
             command
         };
-        let (mut untraced, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..self.runs {
-            untraced.push(self.measure(&program, None)?);
-            ours.push(self.measure(&program, Some(by_memtrace()))?);
-            theirs.push(self.measure(&program, Some(by_bpftrace()))?);
-        }
-        let untraced = median(&mut untraced);
-        let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-        let document = serde_json::json!({
-            "schema": "memtrace.bench.v1",
-            "held_pages": self.held,
-            "rounds": self.rounds,
-            "runs": self.runs,
-            "untraced_ns_per_page": untraced,
-            "memtrace_added_ns_per_page": ours - untraced,
-            "bpftrace_added_ns_per_page": theirs - untraced,
-            "ratio": (ours - untraced) / (theirs - untraced),
-        });
-        println!("{document:#}");
-        Ok(())
+        let round = |_| {
+            Ok([
+                self.measure(&program, None)?,
+                self.measure(&program, Some(by_memtrace()))?,
+                self.measure(&program, Some(by_bpftrace()))?,
+            ])
+        };
+        (0..self.runs).map(round).collect()
     }
 
     /// Nanoseconds for each page that is taken and given back, in one run.
