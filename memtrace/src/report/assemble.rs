@@ -1,13 +1,9 @@
 //! Puts a report together: what is outstanding, whose stacks those are, and
 //! what the code there is called.
-use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet, hash_map::Entry},
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
+use hashbrown::{HashMap, hash_map::Entry};
 use memtrace_common::Function;
-
 use serde::{Deserialize, Serialize};
 
 use super::heap::{
