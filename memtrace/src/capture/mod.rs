@@ -26,7 +26,7 @@ use thiserror::Error;
 pub enum CaptureError {
     /// Something else.
     #[error(
-        "it is neither a capture, which `memtrace --record FILE` writes, nor a report in JSON, which `--format json` writes"
+        "it is not a capture, which `memtrace --record FILE` writes, and not a report in JSON, which `--format json` writes"
     )]
     Foreign,
     /// Written by a later memtrace.

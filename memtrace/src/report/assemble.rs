@@ -2,8 +2,8 @@
 //! what the code there is called.
 use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
+use hashbrown::{HashMap, hash_map::Entry};
 use memtrace_common::Function;
-
 use serde::{Deserialize, Serialize};
 
 use super::heap::{

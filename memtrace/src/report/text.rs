@@ -343,7 +343,8 @@ pub(super) fn described(process: &Process) -> String {
     )
 }
 
-pub(super) fn whose(report: &HeapReport, pid: u32) -> String {
+/// A process of the report, for people: `leak (pid 12)`.
+pub fn whose(report: &HeapReport, pid: u32) -> String {
     let mut processes = report.processes.iter();
     match processes.find(|process| process.pid == pid) {
         Some(process) => format!("{} (pid {pid})", printable(&process.comm)),

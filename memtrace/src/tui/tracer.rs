@@ -34,9 +34,18 @@ pub(super) struct Request {
     pub(super) number: u64,
 }
 
+/// What the end of a trace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The last figures.
+    Figures,
+    /// The end: nobody looks any more.
+    Nothing,
+}
+
 /// One that runs.
 pub(super) struct Tracer {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<End>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -65,9 +74,13 @@ impl Tracer {
 
     /// Takes the probes out; its last report comes then.
     pub(super) fn stop(&mut self) {
+        self.end(End::Figures);
+    }
+
+    fn end(&mut self, end: End) {
         if let Some(stop) = self.stop.take() {
             // It has ended already where nobody listens.
-            let _ = stop.send(());
+            let _ = stop.send(end);
         }
     }
 }
@@ -75,7 +88,7 @@ impl Tracer {
 impl Drop for Tracer {
     /// Waits until the probes are out: nothing is left behind.
     fn drop(&mut self) {
-        self.stop();
+        self.end(End::Nothing);
         if let Some(thread) = self.thread.take() {
             // Why it panicked has been said.
             let _ = thread.join();
@@ -98,7 +111,7 @@ impl Sink {
 
 fn trace(
     request: &Request,
-    stopped: oneshot::Receiver<()>,
+    stopped: oneshot::Receiver<End>,
     sink: &Sink,
 ) -> Result<(), SessionError> {
     let runtime = runtime::Builder::new_multi_thread()
@@ -120,8 +133,8 @@ fn trace(
             symbolizer: Symbolizer::new(symbol::Options::default()),
             sink,
         };
-        trace.until(stopped).await;
-        trace.finish().await;
+        let end = trace.until(stopped).await;
+        trace.finish(end).await;
         Ok(())
     })
 }
@@ -136,16 +149,16 @@ struct Trace<'a> {
 
 impl Trace<'_> {
     /// Until it is stopped or all processes have ended.
-    async fn until(&mut self, mut stopped: oneshot::Receiver<()>) {
+    async fn until(&mut self, mut stopped: oneshot::Receiver<End>) -> End {
         let mut next = Instant::now();
         loop {
             tokio::select! {
                 // Events come last, or a busy process would have no reports.
                 biased;
-                _ = &mut stopped => return,
+                end = &mut stopped => return end.unwrap_or(End::Nothing),
                 () = sleep_until(next) => {
                     if !self.session.any_alive() {
-                        return;
+                        return End::Figures;
                     }
                     let begin = Instant::now();
                     self.report(monotonic_ns());
@@ -153,15 +166,20 @@ impl Trace<'_> {
                 }
                 batch = self.reader.next() => match batch {
                     Some(batch) => self.session.apply(&batch),
-                    None => return,
+                    None => return End::Figures,
                 }
             }
         }
     }
 
-    /// Takes the probes out and tells what was outstanding when that began.
-    async fn finish(&mut self) {
-        let (end, mut probes) = self.session.end();
+    /// Takes the probes out and tells what was outstanding when that began, if
+    /// anybody wants to know.
+    async fn finish(&mut self, end: End) {
+        let (now_ns, mut probes) = self.session.end();
+        if end == End::Nothing {
+            probes.detach();
+            return;
+        }
         let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
         loop {
             tokio::select! {
@@ -175,7 +193,7 @@ impl Trace<'_> {
             self.session.apply(&batch);
         }
         self.session.any_alive();
-        self.report(end);
+        self.report(now_ns);
     }
 
     fn report(&mut self, now_ns: u64) {

@@ -4,9 +4,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use super::table::{Column, Row};
 use crate::{
     report::{
-        heap::{Frame, Stack},
+        heap::{Frame, HeapReport, Stack},
         name::{self, is_plumbing, printable, shorten},
         spark::spark,
+        text::whose,
     },
     unit::{Count, Elapsed},
 };
@@ -50,7 +51,15 @@ impl Row for StackRow {
 
 impl StackRow {
     /// Of the stack at this place of the report; `history`: its bytes so far.
-    pub(super) fn new(key: u64, index: usize, stack: &Stack, history: Vec<u64>) -> Self {
+    pub(super) fn new(key: u64, index: usize, report: &HeapReport, history: Vec<u64>) -> Self {
+        let stack = &report.stacks[index];
+        let mut chain = chain(stack);
+        let mut text = text(stack);
+        if report.processes.len() > 1 {
+            let whose = whose(report, stack.pid);
+            text.push_str(&whose.to_lowercase());
+            chain = format!("{whose}: {chain}");
+        }
         Self {
             key,
             index,
@@ -61,8 +70,8 @@ impl StackRow {
             marked: false,
             over_ns: 0,
             history,
-            chain: chain(stack),
-            text: text(stack),
+            chain,
+            text,
         }
     }
 

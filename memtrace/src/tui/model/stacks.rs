@@ -142,7 +142,7 @@ impl Stacks {
             points.push((time, stack.bytes));
             let history = points.points().iter().map(|(_, bytes)| *bytes).collect();
             seen.insert(key, points);
-            let row = StackRow::new(key, index, stack, history);
+            let row = StackRow::new(key, index, &report, history);
             self.table.rows.push(row);
         }
         // Of others nothing is outstanding any more: they begin anew.

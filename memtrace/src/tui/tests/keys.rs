@@ -224,6 +224,51 @@ fn what_is_shown_is_saved() {
 }
 
 #[test]
+fn several_processes_are_told_apart() {
+    let mut model = watching(1);
+    let effect = model.open(&[4711, 4712]);
+    assert_eq!(effect, Some(Effect::Trace(vec![4711, 4712], 1)));
+    assert!(screen(&mut model, 80, 24).contains("2 processes: placing probes"));
+    let mut report = heap(5);
+    report.processes.push(report.processes[0].clone());
+    report.processes[1].pid = 4712;
+    report.processes[1].comm = "worker".to_owned();
+    report.stacks[1] = report.stacks[0].clone();
+    report.stacks[1].pid = 4712;
+    model.take(Update::Trace(1, News::Report(Box::new(report))));
+    assert_eq!(model.stacks.table.shown().len(), 2);
+    letters(&mut model, "/WORKER");
+    let shown = screen(&mut model, 132, 24);
+    let row = "worker (pid 4712): shop::grow(int):12 ← main";
+    assert!(
+        shown.contains(row) && !shown.contains("leak (pid"),
+        "{shown}"
+    );
+    press(&mut model, KeyCode::Enter);
+    press(&mut model, KeyCode::Enter);
+    assert!(screen(&mut model, 80, 24).contains("in worker (pid 4712)"));
+}
+
+#[test]
+fn lines_of_the_sheet_are_filtered() {
+    let mut model = watching(1);
+    model.take(Update::Memory(Ok(Box::new(memory(1, 100_000)))));
+    letters(&mut model, "3G");
+    assert!(model.memory.scroll.first > 0);
+    letters(&mut model, "/shmem");
+    let shown = screen(&mut model, 80, 24);
+    assert!(
+        shown.contains("680,000 kB") && !shown.contains("PageTables"),
+        "{shown}"
+    );
+    press(&mut model, KeyCode::Esc);
+    assert!(screen(&mut model, 80, 24).contains("PageTables"));
+    // A sheet has no other order.
+    letters(&mut model, ">");
+    assert!(model.status.is_some());
+}
+
+#[test]
 fn help_is_left_by_any_key() {
     let mut model = watching(1);
     letters(&mut model, "?jjj");

@@ -85,6 +85,8 @@ fn joined<R>(
         let mut cell = cell;
         if cell.chars().count() > width {
             cell = cell.chars().take(width.saturating_sub(1)).collect();
+            // A name in it may have been shortened just there.
+            cell.truncate(cell.trim_end_matches('…').len());
             cell.push('…');
         }
         if !line.is_empty() {
