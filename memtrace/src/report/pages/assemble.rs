@@ -66,9 +66,9 @@ pub fn assemble(found: &Found, names: Names<'_>, choice: &Choice) -> PagesReport
         if accounted == Accounted::Untracked {
             add(&mut totals.untracked_pages, tally.pages);
         }
-        let zone = zone_name(found, tally.zone);
-        if choice.wants(&tally, who, accounted, zone) {
-            let key = Key::of(choice.by, &tally, who, accounted, zone);
+        let place = place(found, tally.zone);
+        if choice.wants(&tally, who, accounted, place.1) {
+            let key = Key::of(choice.by, &tally, who, accounted, place);
             groups.entry(key).or_default().add(&tally);
         }
     }
@@ -124,9 +124,10 @@ fn notes(found: &Found) -> Vec<String> {
     found.notes.iter().cloned().chain(loses).collect()
 }
 
-fn zone_name(found: &Found, zone: Option<usize>) -> &str {
+/// Node and zone.
+fn place(found: &Found, zone: Option<usize>) -> (u32, &str) {
     let zone = zone.and_then(|zone| found.zones.all().get(zone));
-    zone.map_or("?", |zone| zone.name.as_str())
+    zone.map_or((0, "?"), |zone| (zone.node, zone.name.as_str()))
 }
 
 fn add(sum: &mut u64, pages: u64) {
@@ -243,6 +244,7 @@ fn kernel_frames(frames: &[Frame]) -> Vec<KernelFrame<'_>> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key<'a> {
     accounted: Accounted,
+    node: u32,
     zone: &'a str,
     migratetype: &'static str,
     module: Option<&'a str>,
@@ -251,10 +253,17 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(by: By, tally: &Tally, who: &'a Named, accounted: Accounted, zone: &'a str) -> Self {
+    fn of(
+        by: By,
+        tally: &Tally,
+        who: &'a Named,
+        accounted: Accounted,
+        (node, zone): (u32, &'a str),
+    ) -> Self {
         let (caller, module) = who.caller();
         Self {
             accounted,
+            node,
             zone,
             migratetype: migratetype(who.migratetype),
             module,
@@ -319,6 +328,7 @@ impl Describe<'_> {
             pages: group.pages,
             bytes: group.pages.saturating_mul(self.choice.page_size),
             zone: key.zone.to_owned(),
+            node: key.node,
             migratetype: key.migratetype.to_owned(),
             orders,
             accounted_as: key.accounted.name().to_owned(),
