@@ -176,10 +176,7 @@ impl Named {
             .map(|(address, name)| Frame {
                 ip: format!("{address:#x}"),
                 symbol: name.map(|(name, _)| name),
-                module: found
-                    .modules
-                    .of(address.saturating_sub(1))
-                    .map(str::to_owned),
+                module: found.module(address.saturating_sub(1)).map(str::to_owned),
                 ..Frame::default()
             })
             .collect();

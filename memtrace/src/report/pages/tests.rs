@@ -99,7 +99,11 @@ fn found() -> Found {
         machines: [machine(10_000), machine(9_440)],
         census: None,
         comms: HashMap::from_iter([(7, "seven".to_owned()), (9, "nine".to_owned())]),
-        modules: ModuleMap::parse("1 t text\n3b t driver_fill [driver]\n3e t text\n"),
+        // The driver's module is unloaded meanwhile.
+        modules: [
+            ModuleMap::parse("1 t text\n3b t driver_fill [driver]\n3e t text\n"),
+            ModuleMap::parse("1 t text\n"),
+        ],
         notes: Vec::new(),
     }
 }
