@@ -177,12 +177,13 @@ async fn watch(args: &PagesArgs) -> anyhow::Result<PagesReport> {
             _ = drain.tick() => session.drain(),
         }
     }
+    // While memtrace's programs are there: they have names, too.
+    let now = KernelSymbols::default();
     let found = session.end()?;
     for note in &found.notes {
         log::info!("{note}");
     }
     log::info!("{:?}, {} origins", found.sums, found.origins.len());
-    let now = KernelSymbols::default();
     let name = |address: &u64| {
         let symbols = if found.is_unloaded(address.saturating_sub(1)) {
             &before

@@ -175,7 +175,9 @@ impl Named {
             .zip(names)
             .map(|(address, name)| Frame {
                 ip: format!("{address:#x}"),
-                symbol: name.map(|(name, _)| name),
+                symbol: name
+                    .filter(|(_, offset)| *offset < LONGEST)
+                    .map(|(name, _)| name),
                 module: found.module(address.saturating_sub(1)).map(str::to_owned),
                 ..Frame::default()
             })
@@ -208,9 +210,15 @@ impl Named {
     }
 }
 
+/// Bytes of a function, at most. What lies farther behind a symbol is no part of
+/// it: generated code, where the kernel does not list it (`bpf_jit_kallsyms`).
+const LONGEST: u64 = 64 << 10;
+
 /// How far the innermost frames lead through tracing: memtrace's own programs
-/// and what runs them.
+/// and what runs them. The first is always the program itself.
 fn own(frames: &[Frame]) -> usize {
+    let generated = frames.iter().take_while(|frame| frame.symbol.is_none());
+    let generated = generated.count().max(1).min(frames.len());
     let inner = frames.iter().take_while(|frame| {
         let name = frame.symbol.as_deref();
         frame.module.is_some() || name.is_none_or(|name| plumbing(name).is_some())
@@ -220,7 +228,7 @@ fn own(frames: &[Frame]) -> usize {
         plumbing(name) == Some(Layer::Tracing)
     };
     let last = inner.enumerate().filter(|(_, frame)| tracing(frame)).last();
-    last.map_or(0, |(index, _)| index + 1)
+    last.map_or(generated, |(index, _)| generated.max(index + 1))
 }
 
 fn symbol(frame: &Frame) -> &str {

@@ -279,6 +279,26 @@ fn render(format: &str) -> String {
     String::from_utf8(out).expect("text")
 }
 
+/// Where the kernel does not list generated code, it seems to be far behind the last
+/// symbol.
+#[test]
+fn programs_without_names() {
+    let far = |stack: &[u64]| {
+        let named = names(stack).into_iter().zip(stack);
+        let name = named.map(|(name, address)| match address {
+            50 | 51 => Some(("last_symbol".to_owned(), 1 << 20)),
+            _ => name,
+        });
+        name.collect::<Vec<_>>()
+    };
+    let report = assemble(&found(), &far, &choice(By::Caller));
+    let first = report.consumers[0].frames[0].symbol.as_deref();
+    assert_eq!(
+        (first, report.consumers[0].caller.as_str()),
+        (Some("__alloc_pages"), "driver_fill")
+    );
+}
+
 #[test]
 fn every_format() {
     let text = render("text");
