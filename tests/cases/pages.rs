@@ -29,25 +29,28 @@ fn untracked_pages_explain_the_hole() -> Result<()> {
     let (did, report) = trace(&["hold"], &["--untracked-only"])?;
     let taken = number(&did, "untracked")?;
     let first = consumers(&report)?.first().context("nobody")?;
-    let caller = text(first, "caller")?;
-    ensure!(caller.contains("pipe_write"), "{first:#}");
-    let seen = number(first, "pages")?;
+    ensure!(text(first, "caller")?.contains("pipe"), "{first:#}");
+    // One function, or since 7.x two.
+    let mut seen = 0;
+    for consumer in consumers(&report)? {
+        if text(consumer, "caller")?.contains("pipe") {
+            seen += number(consumer, "pages")?;
+        }
+    }
     // Some come from those that the task keeps.
-    ensure!(
-        seen + 4 >= taken && seen <= taken + 4,
-        "{taken} taken, {first:#}"
-    );
-    ensure!(
-        pages(&report, "accounted_as", "untracked")?
-            == pages(&report, "zone", text(first, "zone")?)?,
-        "only these are asked for"
-    );
+    ensure!(seen.abs_diff(taken) <= 4, "{taken} taken, {report:#}");
+    for consumer in consumers(&report)? {
+        ensure!(
+            text(consumer, "accounted_as")? == "untracked",
+            "{consumer:#}"
+        );
+    }
     let hole = report.get("hole").context("no hole")?;
     let grown = i64::try_from(number(hole, "now_kb")?)? - i64::try_from(number(hole, "start_kb")?)?;
     let pages_kb = i64::try_from(seen * 4)?;
-    // What others do to the hole meanwhile is not known here.
+    // What others do to the hole meanwhile is not known here: up to half as much.
     ensure!(
-        grown.abs_diff(pages_kb) <= 4096,
+        grown.abs_diff(pages_kb) <= u64::try_from(pages_kb / 2)?,
         "{pages_kb} kB in pipes, {hole:#}"
     );
     ensure!(number(hole, "traced_kb")? >= seen * 4, "{hole:#}");

@@ -12,7 +12,7 @@
 #define TABLES 128ul /* Of 2 MiB each. */
 #define THREADS 64
 #define CHILDREN 100
-#define PIPES 64 /* Of 16 pages each, which no counter knows. */
+#define PIPES 256 /* Of 16 pages each, which no counter knows. */
 
 static char *plain, *sparse;
 static int shared = -1, file = -1, pipes[PIPES][2];
