@@ -1,77 +1,60 @@
 //! `memtrace pages`: pages of a program that knows what it took, by what counts them; that they are gone when it gives them
 //! back; and that the sums agree with free memory.
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use memtrace_tests::pages::{consumers, document, pages, sees_bulk, trace, with_tracefs};
 use memtrace_tests::target::{Target, brief, number, text};
-use memtrace_tests::tracer::{self, FINISH, Outcome};
+use memtrace_tests::tracer::{self, FINISH};
 use memtrace_tests::{check, need_root, skip, target_directory, turn};
 use serde_json::Value;
 
 /// Pages beside those that a program takes on purpose: its stacks, upper page tables, what the C library writes.
 const BESIDE: u64 = 300;
 
+/// Bytes of a file that is read.
+const SIZE: usize = 8 << 20;
+
 /// What other programs may do to free memory between two looks at it, in pages.
 const OTHERS: i64 = 4096;
 
-fn start(arguments: &[&str]) -> Result<tracer::Running> {
-    let mut all = vec!["pages", "-f", "json", "--top", "0"];
-    all.extend(arguments);
-    let mut tracer = tracer::start(&all)?;
-    tracer.wait_attached()?;
-    Ok(tracer)
-}
-
-fn document(outcome: &Outcome) -> Result<Value> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let report: Value =
-        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
-    ensure!(
-        text(&report, "schema")? == "memtrace.pages.v1",
-        "{}",
-        brief(&report)
-    );
-    Ok(report)
-}
-
-fn consumers(report: &Value) -> Result<&Vec<Value>> {
-    let consumers = report.get("consumers").and_then(Value::as_array);
-    consumers.context("no consumers")
-}
-
-/// Pages of all consumers with this value of a key.
-fn pages(report: &Value, key: &str, value: &str) -> Result<u64> {
-    let mut sum = 0;
-    for consumer in consumers(report)? {
-        if text(consumer, key)? == value {
-            sum += number(consumer, "pages")?;
+/// What no counter knows: pipes' pages, all of them, first in the report; and they explain what the balance sheet does not.
+#[test]
+fn untracked_pages_explain_the_hole() -> Result<()> {
+    let _turn = turn();
+    need_root!("untracked_pages_explain_the_hole");
+    let (did, report) = trace(&["hold"], &["--untracked-only"])?;
+    let taken = number(&did, "untracked")?;
+    let first = consumers(&report)?.first().context("nobody")?;
+    ensure!(text(first, "caller")?.contains("pipe"), "{first:#}");
+    // One function, or since 7.x two.
+    let mut seen = 0;
+    for consumer in consumers(&report)? {
+        if text(consumer, "caller")?.contains("pipe") {
+            seen += number(consumer, "pages")?;
         }
     }
-    Ok(sum)
-}
-
-/// Whether the kernel lets eBPF see what its bulk allocator hands out, from which kernel stacks come.
-fn sees_bulk(report: &Value) -> bool {
-    !report.to_string().contains("bulk allocator")
-}
-
-/// A run over one turn of the program, and what the program did.
-fn trace(way: &[&str], arguments: &[&str]) -> Result<(Value, Value)> {
-    check::leaving_nothing(|| {
-        let mut target = Target::start("page_user", way)?;
-        let pid = target.pid();
-        let shown = pid.to_string();
-        let mut all = vec!["--pid", &shown];
-        all.extend(arguments);
-        let tracer = start(&all)?;
-        let did = target.work_for_json()?;
-        let report = document(&tracer.stop()?)?;
-        target.end()?;
-        Ok(((did, report), vec![pid]))
-    })
+    // Some come from those that the task keeps.
+    ensure!(seen.abs_diff(taken) <= 4, "{taken} taken, {report:#}");
+    for consumer in consumers(&report)? {
+        ensure!(
+            text(consumer, "accounted_as")? == "untracked",
+            "{consumer:#}"
+        );
+    }
+    let hole = report.get("hole").context("no hole")?;
+    let grown = i64::try_from(number(hole, "now_kb")?)? - i64::try_from(number(hole, "start_kb")?)?;
+    let pages_kb = i64::try_from(seen * 4)?;
+    // What others do to the hole meanwhile is not known here: up to half as much.
+    ensure!(
+        grown.abs_diff(pages_kb) <= u64::try_from(pages_kb / 2)?,
+        "{pages_kb} kB in pipes, {hole:#}"
+    );
+    ensure!(number(hole, "traced_kb")? >= seen * 4, "{hole:#}");
+    Ok(())
 }
 
 /// A page-fault storm, tmpfs writes, page tables, kernel stacks: every page has its kind.
@@ -80,10 +63,10 @@ fn pages_have_kinds() -> Result<()> {
     let _turn = turn();
     need_root!("pages_have_kinds");
     let (did, report) = trace(&["hold"], &[])?;
-    for kind in ["anon", "shmem", "pagetable"] {
+    for kind in ["anon", "shmem", "pagetable", "untracked"] {
         let (taken, seen) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
         ensure!(
-            seen + 2 >= taken && seen <= taken + BESIDE,
+            seen + 4 >= taken && seen <= taken + BESIDE,
             "{taken} pages of {kind} taken, {seen} seen: {report:#}"
         );
     }
@@ -104,22 +87,6 @@ fn pages_have_kinds() -> Result<()> {
         ensure!(sum == number(consumer, "pages")?, "{consumer:#}");
     }
     Ok(())
-}
-
-/// `memtrace pages`, in a mount namespace of its own that has tracefs, which classic tracepoints need: not everywhere it is
-/// mounted.
-fn with_tracefs() -> Result<Command> {
-    let mut command = Command::new("sh");
-    let mount =
-        "mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null; exec \"$0\" pages \"$@\"";
-    if Path::new("/sys/kernel/tracing/events").exists() {
-        command.args(["-c", "exec \"$0\" pages \"$@\""]);
-    } else {
-        command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", mount]);
-    }
-    command.arg(tracer::binary()?);
-    Ok(command)
 }
 
 /// Every way of looking sees the same.
@@ -177,18 +144,23 @@ fn remembered_stacks_are_right() -> Result<()> {
         target.work_for_json()?;
         let (walked, recalled) = (walked.stop()?.text(), recalled.stop()?.text());
         target.end()?;
-        let lines = |text: &str| -> std::collections::BTreeMap<String, u64> {
+        let lines = |text: &str| -> BTreeMap<String, i64> {
             let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
             let lines =
                 lines.filter_map(|(stack, bytes)| Some((stack.to_owned(), bytes.parse().ok()?)));
-            // What is there twice by two memtraces is not the program's: its exit, seen by one of them.
-            lines.filter(|(_, bytes)| *bytes > 3 * 4096).collect()
+            lines.collect()
         };
         let (walked, recalled) = (lines(&walked), lines(&recalled));
-        ensure!(
-            walked == recalled,
-            "{way}: walked {walked:#?}\nrecalled {recalled:#?}"
-        );
+        for stack in walked.keys().chain(recalled.keys()) {
+            let bytes = |all: &BTreeMap<String, i64>| all.get(stack).copied().unwrap_or(0);
+            // The second one starts later and stops later.
+            ensure!(
+                bytes(&walked).abs_diff(bytes(&recalled)) <= 4 * 4096,
+                "{way}: {stack}: {} walked, {} recalled",
+                bytes(&walked),
+                bytes(&recalled)
+            );
+        }
         ensure!(way != "hold" || !walked.is_empty(), "nothing was seen");
     }
     Ok(())
@@ -200,7 +172,7 @@ fn given_back() -> Result<()> {
     let _turn = turn();
     need_root!("given_back");
     let (did, report) = trace(&["pass"], &[])?;
-    for kind in ["anon", "shmem", "pagetable"] {
+    for kind in ["anon", "shmem", "pagetable", "untracked"] {
         let (taken, left) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
         ensure!(
             left <= BESIDE,
@@ -299,6 +271,36 @@ fn little_memory() -> Result<()> {
     let exact = report.get("exact").and_then(Value::as_bool);
     ensure!(exact == Some(false), "{}", brief(&report));
     ensure!(report.to_string().contains("--max-memory"), "{report:#}");
+    Ok(())
+}
+
+/// Without `/proc/kpageflags` stacks tell what they can.
+#[test]
+fn no_page_flags() -> Result<()> {
+    let _turn = turn();
+    need_root!("no_page_flags");
+    let folder = tempfile::tempdir()?;
+    for name in ["meminfo", "zoneinfo", "vmstat", "kallsyms", "self"] {
+        std::os::unix::fs::symlink(Path::new("/proc").join(name), folder.path().join(name))?;
+    }
+    let root = folder.path().to_str().context("a path")?;
+    let (did, report) = trace(&["hold"], &["--proc-root", root])?;
+    ensure!(
+        report.to_string().contains("kpageflags"),
+        "it is not said: {report:#}"
+    );
+    ensure!(
+        report.get("before").is_some_and(Value::is_null),
+        "{}",
+        brief(&report)
+    );
+    for kind in ["anon", "shmem"] {
+        let (taken, seen) = (number(&did, kind)?, pages(&report, "accounted_as", kind)?);
+        ensure!(
+            seen + 4 >= taken,
+            "{taken} pages of {kind}, {seen} seen: {report:#}"
+        );
+    }
     Ok(())
 }
 

@@ -12,9 +12,10 @@
 #define TABLES 128ul /* Of 2 MiB each. */
 #define THREADS 64
 #define CHILDREN 100
+#define PIPES 256 /* Of 16 pages each, which no counter knows. */
 
 static char *plain, *sparse;
-static int shared = -1, file = -1;
+static int shared = -1, file = -1, pipes[PIPES][2];
 static pthread_t threads[THREADS];
 static pthread_barrier_t all_run, all_end;
 
@@ -43,6 +44,12 @@ SITE void take_shared(void) {
     MUST(shared >= 0);
     memset(block, 1, sizeof block);
     for (size_t done = 0; done < SHARED; done += sizeof block) MUST(write(shared, block, sizeof block) == sizeof block);
+}
+
+SITE void take_pipes(void) {
+    static char block[65536];
+    for (int i = 0; i < PIPES; i++)
+        MUST(pipe(pipes[i]) == 0 && write(pipes[i][1], block, sizeof block) == sizeof block);
 }
 
 static void *wait_here(void *unused) {
@@ -82,12 +89,14 @@ static void take(void) {
     take_plain();
     take_tables();
     take_shared();
+    take_pipes();
     take_stacks();
 }
 
 static void give_back(void) {
     pthread_barrier_wait(&all_end);
     for (int i = 0; i < THREADS; i++) MUST(pthread_join(threads[i], NULL) == 0);
+    for (int i = 0; i < PIPES; i++) MUST(close(pipes[i][0]) == 0 && close(pipes[i][1]) == 0);
     MUST(close(shared) == 0);
     MUST(munmap(plain, ANON) == 0 && munmap(sparse, TABLES * 2 * MIB) == 0);
 }
@@ -104,8 +113,8 @@ int main(int argc, char **argv) {
     else if (strcmp(way, "file") == 0 && argc > 2) from_file = read_file(argv[2]);
     else if (strcmp(way, "forks") == 0) fork_storm();
     else complain("no such way");
-    say("{\"anon\":%zu,\"pagetable\":%zu,\"shmem\":%zu,\"kernel_stacks\":%d,\"file\":%zu}\n", ANON / PAGE + TABLES, TABLES,
-        SHARED / PAGE, THREADS, from_file / PAGE);
+    say("{\"anon\":%zu,\"pagetable\":%zu,\"shmem\":%zu,\"untracked\":%d,\"kernel_stacks\":%d,\"file\":%zu}\n", ANON / PAGE + TABLES, TABLES,
+        SHARED / PAGE, PIPES * 16, THREADS, from_file / PAGE);
     say("DONE\n");
     wait_for_line();
     if (strcmp(way, "hold") == 0) give_back();

@@ -8,6 +8,7 @@ pub mod group;
 pub mod growth;
 pub mod leftover;
 pub mod lines;
+pub mod pages;
 pub mod program;
 pub mod report;
 pub mod sheet;

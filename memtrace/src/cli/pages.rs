@@ -22,12 +22,13 @@ use crate::{
         gfp::Numbering,
         pages::{WAYS, Way},
     },
+    probe::LoadError,
     report::pages::{
         By, PagesReport,
         assemble::{Choice, assemble},
         text::announcement,
     },
-    session::{PageOptions, PageSession},
+    session::{PageOptions, PageSession, SessionError},
     symbol::kernel::KernelSymbols,
     unit::{parse_duration, parse_size},
 };
@@ -147,15 +148,15 @@ async fn watch(args: &PagesArgs) -> anyhow::Result<PagesReport> {
         max_memory: args.max_memory.unwrap_or(u64::MAX),
     };
     let choice = args.choice();
-    let mut session = PageSession::start(options)?;
+    let mut session = PageSession::start(options).map_err(explain)?;
     if let Some(zone) = args.zone.as_ref().filter(|zone| !session.has_zone(zone)) {
         anyhow::bail!(
             "this machine has no zone {zone}: /proc/zoneinfo has {}",
             session.zone_names().join(", ")
         );
     }
-    // Names are read while there is memory, and before anything can be unloaded.
-    let symbols = KernelSymbols::default();
+    // Of modules that will be unloaded meanwhile.
+    let before = KernelSymbols::default();
     let (bytes, frames) = session.table();
     tell(&format!(
         "{}; Ctrl-C ends it with a report",
@@ -176,12 +177,33 @@ async fn watch(args: &PagesArgs) -> anyhow::Result<PagesReport> {
             _ = drain.tick() => session.drain(),
         }
     }
+    // While memtrace's programs are there: they have names, too.
+    let now = KernelSymbols::default();
     let found = session.end()?;
     for note in &found.notes {
         log::info!("{note}");
     }
     log::info!("{:?}, {} origins", found.sums, found.origins.len());
-    Ok(assemble(&found, &|stack| symbols.names(stack), &choice))
+    let name = |address: &u64| {
+        let symbols = if found.is_unloaded(address.saturating_sub(1)) {
+            &before
+        } else {
+            &now
+        };
+        symbols.names(&[*address]).pop().flatten()
+    };
+    let names = |stack: &[u64]| stack.iter().map(name).collect();
+    Ok(assemble(&found, &names, &choice))
+}
+
+/// What there is without privileges.
+fn explain(error: SessionError) -> anyhow::Error {
+    match error {
+        SessionError::Load(LoadError::NotPermitted { .. }) => anyhow::anyhow!(
+            "{error}; what the machine's own counters know, `memtrace meminfo` tells without privileges"
+        ),
+        error => error.into(),
+    }
 }
 
 impl PagesArgs {

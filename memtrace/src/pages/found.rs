@@ -32,6 +32,20 @@ pub struct Sums {
     pub misses: u64,
 }
 
+impl Found {
+    /// The module that an address was of.
+    pub fn module(&self, address: u64) -> Option<&str> {
+        let [before, now] = &self.modules;
+        now.of(address).or_else(|| before.of(address))
+    }
+
+    /// Whether the module that an address was of is not there any more.
+    pub fn is_unloaded(&self, address: u64) -> bool {
+        let [before, now] = &self.modules;
+        now.of(address).is_none() && before.of(address).is_some()
+    }
+}
+
 impl Sums {
     /// Pages about which something went wrong: the kernel side does not know who
     /// has them, or knows it wrongly.
@@ -71,8 +85,8 @@ pub struct Found {
     pub census: Option<Census>,
     /// Names of processes.
     pub comms: HashMap<u32, String>,
-    /// Modules of kernel addresses.
-    pub modules: ModuleMap,
+    /// Modules of kernel addresses at the start, and now: they come and go.
+    pub modules: [ModuleMap; 2],
     /// What a reader must know; sentences.
     pub notes: Vec<String>,
 }

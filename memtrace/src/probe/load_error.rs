@@ -46,6 +46,19 @@ pub enum LoadError {
         /// What aya says.
         source: MapError,
     },
+    /// Which page frame a page is cannot be told.
+    #[error(
+        "cannot tell which page frame a page is: {reason}; --tracepoints classic needs not know it"
+    )]
+    NoMemoryMap {
+        /// Why.
+        reason: String,
+    },
+    /// Classic tracepoints are found there.
+    #[error(
+        "classic tracepoints need tracefs, which is not mounted: `mount -t tracefs tracefs /sys/kernel/tracing`"
+    )]
+    NoTracefs,
     /// A program could not be attached to its tracepoint.
     #[error("failed to attach {program}: {source}")]
     Tracepoint {

@@ -50,6 +50,7 @@ pub struct PageSession {
     sums: Sums,
     before: Machine,
     census: Option<Census>,
+    modules: ModuleMap,
     notes: Vec<String>,
 }
 
@@ -98,6 +99,7 @@ impl PageSession {
             sums: sums(&probes),
             before: machine(&options)?,
             census: None,
+            modules: ModuleMap::read(&options.proc_root).unwrap_or_default(),
             notes,
             probes,
             options,
@@ -203,7 +205,7 @@ impl PageSession {
             machines: [self.before, now],
             census: self.census,
             comms,
-            modules,
+            modules: [self.modules, modules],
             notes: self.notes,
         })
     }

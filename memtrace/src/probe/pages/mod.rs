@@ -36,6 +36,12 @@ const ORIGINS: u32 = 1 << 16;
 /// Names of ended processes that are kept.
 const EXITED: u32 = 1 << 13;
 
+/// Where tracefs may be mounted.
+const TRACEFS: &[&str] = &[
+    "/sys/kernel/tracing/events",
+    "/sys/kernel/debug/tracing/events",
+];
+
 /// Said where that is so.
 const BULK_UNSEEN: &str = "pages that the bulk allocator hands out (vmalloc's, those of network cards' rings) are not seen until they are given back: this kernel does not let eBPF look at its functions (no fexit)";
 
@@ -102,9 +108,8 @@ impl PageProbes {
             Ok(start) => layout.memory_map = start,
             Err(SampleError::Load(error)) if way.seeing == Seeing::Pages => return Err(error),
             Err(error) if way.seeing == Seeing::Pages => {
-                return Err(LoadError::Tracepoint {
-                    program: error.to_string(),
-                    source: ProgramError::NotLoaded,
+                return Err(LoadError::NoMemoryMap {
+                    reason: error.to_string(),
                 });
             }
             Err(error) => log::info!("no memory map: {error}"),
@@ -271,8 +276,10 @@ fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<(), LoadError> {
 }
 
 fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), LoadError> {
+    let tracefs = || TRACEFS.iter().any(|place| Path::new(place).exists());
     let attached = match ebpf.program_mut(name) {
         Some(Program::RawTracePoint(program)) => program.attach(tracepoint).map(drop),
+        Some(Program::TracePoint(_)) if !tracefs() => return Err(LoadError::NoTracefs),
         Some(Program::TracePoint(program)) => program.attach(CATEGORY, tracepoint).map(drop),
         _ => Err(ProgramError::NotLoaded),
     };

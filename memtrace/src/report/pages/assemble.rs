@@ -66,9 +66,9 @@ pub fn assemble(found: &Found, names: Names<'_>, choice: &Choice) -> PagesReport
         if accounted == Accounted::Untracked {
             add(&mut totals.untracked_pages, tally.pages);
         }
-        let zone = zone_name(found, tally.zone);
-        if choice.wants(&tally, who, accounted, zone) {
-            let key = Key::of(choice.by, &tally, who, accounted, zone);
+        let place = place(found, tally.zone);
+        if choice.wants(&tally, who, accounted, place.1) {
+            let key = Key::of(choice.by, &tally, who, accounted, place);
             groups.entry(key).or_default().add(&tally);
         }
     }
@@ -124,9 +124,10 @@ fn notes(found: &Found) -> Vec<String> {
     found.notes.iter().cloned().chain(loses).collect()
 }
 
-fn zone_name(found: &Found, zone: Option<usize>) -> &str {
+/// Node and zone.
+fn place(found: &Found, zone: Option<usize>) -> (u32, &str) {
     let zone = zone.and_then(|zone| found.zones.all().get(zone));
-    zone.map_or("?", |zone| zone.name.as_str())
+    zone.map_or((0, "?"), |zone| (zone.node, zone.name.as_str()))
 }
 
 fn add(sum: &mut u64, pages: u64) {
@@ -174,11 +175,10 @@ impl Named {
             .zip(names)
             .map(|(address, name)| Frame {
                 ip: format!("{address:#x}"),
-                symbol: name.map(|(name, _)| name),
-                module: found
-                    .modules
-                    .of(address.saturating_sub(1))
-                    .map(str::to_owned),
+                symbol: name
+                    .filter(|(_, offset)| *offset < LONGEST)
+                    .map(|(name, _)| name),
+                module: found.module(address.saturating_sub(1)).map(str::to_owned),
                 ..Frame::default()
             })
             .collect();
@@ -210,9 +210,15 @@ impl Named {
     }
 }
 
+/// Bytes of a function, at most. What lies farther behind a symbol is no part of
+/// it: generated code, where the kernel does not list it (`bpf_jit_kallsyms`).
+const LONGEST: u64 = 64 << 10;
+
 /// How far the innermost frames lead through tracing: memtrace's own programs
-/// and what runs them.
+/// and what runs them. The first is always the program itself.
 fn own(frames: &[Frame]) -> usize {
+    let generated = frames.iter().take_while(|frame| frame.symbol.is_none());
+    let generated = generated.count().max(1).min(frames.len());
     let inner = frames.iter().take_while(|frame| {
         let name = frame.symbol.as_deref();
         frame.module.is_some() || name.is_none_or(|name| plumbing(name).is_some())
@@ -222,7 +228,7 @@ fn own(frames: &[Frame]) -> usize {
         plumbing(name) == Some(Layer::Tracing)
     };
     let last = inner.enumerate().filter(|(_, frame)| tracing(frame)).last();
-    last.map_or(0, |(index, _)| index + 1)
+    last.map_or(generated, |(index, _)| generated.max(index + 1))
 }
 
 fn symbol(frame: &Frame) -> &str {
@@ -243,6 +249,7 @@ fn kernel_frames(frames: &[Frame]) -> Vec<KernelFrame<'_>> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Key<'a> {
     accounted: Accounted,
+    node: u32,
     zone: &'a str,
     migratetype: &'static str,
     module: Option<&'a str>,
@@ -251,10 +258,17 @@ struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    fn of(by: By, tally: &Tally, who: &'a Named, accounted: Accounted, zone: &'a str) -> Self {
+    fn of(
+        by: By,
+        tally: &Tally,
+        who: &'a Named,
+        accounted: Accounted,
+        (node, zone): (u32, &'a str),
+    ) -> Self {
         let (caller, module) = who.caller();
         Self {
             accounted,
+            node,
             zone,
             migratetype: migratetype(who.migratetype),
             module,
@@ -319,6 +333,7 @@ impl Describe<'_> {
             pages: group.pages,
             bytes: group.pages.saturating_mul(self.choice.page_size),
             zone: key.zone.to_owned(),
+            node: key.node,
             migratetype: key.migratetype.to_owned(),
             orders,
             accounted_as: key.accounted.name().to_owned(),

@@ -141,6 +141,9 @@ pub struct Consumer {
     pub bytes: u64,
     /// The zone that they lie in.
     pub zone: String,
+    /// The NUMA node of the zone.
+    #[serde(default)]
+    pub node: u32,
     /// As the request says: `Unmovable`, `Movable`, `Reclaimable`.
     pub migratetype: String,
     /// Pages by order of the request that they came with.

@@ -99,7 +99,11 @@ fn found() -> Found {
         machines: [machine(10_000), machine(9_440)],
         census: None,
         comms: HashMap::from_iter([(7, "seven".to_owned()), (9, "nine".to_owned())]),
-        modules: ModuleMap::parse("1 t text\n3b t driver_fill [driver]\n3e t text\n"),
+        // The driver's module is unloaded meanwhile.
+        modules: [
+            ModuleMap::parse("1 t text\n3b t driver_fill [driver]\n3e t text\n"),
+            ModuleMap::parse("1 t text\n"),
+        ],
         notes: Vec::new(),
     }
 }
@@ -273,6 +277,26 @@ fn render(format: &str) -> String {
     let mut out = Vec::new();
     (format.render)(&report, &Style::default(), &mut out).expect("memory");
     String::from_utf8(out).expect("text")
+}
+
+/// Where the kernel does not list generated code, it seems to be far behind the last
+/// symbol.
+#[test]
+fn programs_without_names() {
+    let far = |stack: &[u64]| {
+        let named = names(stack).into_iter().zip(stack);
+        let name = named.map(|(name, address)| match address {
+            50 | 51 => Some(("last_symbol".to_owned(), 1 << 20)),
+            _ => name,
+        });
+        name.collect::<Vec<_>>()
+    };
+    let report = assemble(&found(), &far, &choice(By::Caller));
+    let first = report.consumers[0].frames[0].symbol.as_deref();
+    assert_eq!(
+        (first, report.consumers[0].caller.as_str()),
+        (Some("__alloc_pages"), "driver_fill")
+    );
 }
 
 #[test]

@@ -218,20 +218,23 @@ impl Text<'_> {
         let report = self.report;
         let all = report.consumers.iter();
         let counted: Vec<&Consumer> = all.filter(|one| !one.is_untracked()).collect();
-        let mut places: Vec<(&str, &str)> = Vec::new();
+        let mut places: Vec<Place<'_>> = Vec::new();
         for consumer in &counted {
-            let place = (consumer.zone.as_str(), consumer.migratetype.as_str());
+            let place = place(consumer);
             if !places.contains(&place) {
                 places.push(place);
             }
         }
         for place in places {
-            let here = counted
-                .iter()
-                .filter(|one| (one.zone.as_str(), one.migratetype.as_str()) == place);
+            let here = counted.iter().filter(|one| self::place(one) == place);
             self.line("")?;
-            let (zone, migratetype) = place;
-            let title = format!("Zone {zone}, {migratetype}");
+            let (node, zone, migratetype) = place;
+            let node = if report.consumers.iter().any(|one| one.node != 0) {
+                format!("Node {node}, zone")
+            } else {
+                "Zone".to_owned()
+            };
+            let title = format!("{node} {zone}, {migratetype}");
             self.sentence(2, Some(Paint::Strong), &title)?;
             self.line("       SIZE     PAGES  COUNTED AS    CALLER")?;
             for consumer in here {
@@ -303,6 +306,13 @@ impl Text<'_> {
         }
         Ok(())
     }
+}
+
+/// Node, zone, migratetype.
+type Place<'a> = (u32, &'a str, &'a str);
+
+fn place(consumer: &Consumer) -> Place<'_> {
+    (consumer.node, &consumer.zone, &consumer.migratetype)
 }
 
 /// Who it is: a function with its module, or a module.
