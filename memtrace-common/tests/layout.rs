@@ -34,9 +34,9 @@ fn sizes_and_alignments() {
         (size_of::<RowChunk>(), 4096),
         (size_of::<Mapping>(), 32),
         (size_of::<ProcessMappings>(), 16),
-        (size_of::<Request>(), 24),
-        (size_of::<OomKill>(), 984),
-        (size_of::<OomLayout>(), 88),
+        (size_of::<Request>(), 40),
+        (size_of::<OomKill>(), 1088),
+        (size_of::<OomLayout>(), 108),
         (size_of::<GrowthKey>(), 16),
         (size_of::<GrowthSum>(), 32),
     ];

@@ -1,6 +1,7 @@
 //! `memtrace oom`: what it says about kernel logs, and the kills that it records.
 //! The kernel kills in small memory cgroups alone.
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use memtrace_tests::group::Group;
 use memtrace_tests::target::{Guard, brief};
 use memtrace_tests::tracer::{self, Outcome, Running};
-use memtrace_tests::{check, need_root, skip, turn};
+use memtrace_tests::{check, need_root, say, skip, turn};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -337,6 +338,57 @@ fn records_outlive_restarts() -> Result<()> {
     Ok(())
 }
 
+/// Each way to learn about a request, without the kernel's log, where the kernel
+/// has it: the flags, the order, and the group whose limit it was.
+#[test]
+fn by_every_mechanism() -> Result<()> {
+    let _turn = turn();
+    need_root!("by_every_mechanism");
+    let Some(group) = Group::make("mechanism")? else {
+        skip!("by_every_mechanism", "no memory cgroup can be made here");
+    };
+    let traceable = fs::read_to_string("/sys/kernel/tracing/available_filter_functions");
+    let traceable = traceable.unwrap_or_default();
+    let has_kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+    for (mechanism, function, tells_flags) in [
+        ("fentry", "oom_kill_process", true),
+        ("kprobe", "oom_kill_process", true),
+        ("fentry-entry", "out_of_memory", true),
+        ("kprobe-entry", "out_of_memory", true),
+        ("reclaim", "", false),
+        ("mark-victim-classic", "", false),
+    ] {
+        // Functions are hooked where the kernel can be patched there.
+        let must =
+            function.is_empty() || (has_kprobes && traceable.lines().any(|line| line == function));
+        let arguments = ["oom", "-f", "json", "--no-log", "--mechanism", mechanism];
+        let mut recorder = tracer::start(&arguments)?;
+        let waits = recorder.wait_for("memtrace to say 'waiting'", |line| line.contains("waiting"));
+        if waits.is_err() && !must {
+            say(&format!("{mechanism}: not on this kernel"));
+            continue;
+        }
+        waits.with_context(|| mechanism.to_owned())?;
+        let pid = group.kill()?;
+        let records = stop(recorder)?;
+        let record = records.iter().find(|record| record["victim"]["pid"] == pid);
+        let record = record.with_context(|| format!("{mechanism}: no record"))?;
+        let said = || format!("{mechanism}: {}", brief(record));
+        ensure!(record["constraint"] == "memcg", "{}", said());
+        ensure!(record["cgroup"] == group.name.as_str(), "{}", said());
+        ensure!(record["trigger"]["order"] == 0, "{}", said());
+        ensure!(finding(record, 0) == "cgroup_limit", "{}", said());
+        let flags = record["trigger"]["gfp_flags"].to_string();
+        ensure!(!tells_flags || flags.contains("GFP_"), "{}", said());
+        // Points are measured by the limit, which the hog fills.
+        if function == "oom_kill_process" {
+            let score = record["victim"]["oom_score"].as_i64();
+            ensure!(score.is_some_and(|score| score >= 500), "{}", said());
+        }
+    }
+    Ok(())
+}
+
 /// A program that kills others for memory is told from the kernel.
 #[test]
 fn kills_by_other_programs() -> Result<()> {
@@ -363,6 +415,7 @@ fn kills_by_other_programs() -> Result<()> {
     let record = record.context("no record of it")?;
     ensure!(record["cause"] == "user_space", "{}", brief(record));
     ensure!(record["trigger"]["comm"] == "earlyoom", "{}", brief(record));
+    ensure!(record["signal"] == "SIGKILL", "{}", brief(record));
     ensure!(record["victim"]["comm"] == "sleep", "{}", brief(record));
     ensure!(
         finding(record, 0) == "userspace_killer",

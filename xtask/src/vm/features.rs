@@ -103,6 +103,11 @@ pub(crate) const FEATURES: &[Feature] = &[
         executable: "oom",
         test: "records_outlive_restarts",
     },
+    Feature {
+        title: "`oom`: every mechanism",
+        executable: "oom",
+        test: "by_every_mechanism",
+    },
 ];
 
 /// How long a test may take in an emulated machine: about twice what the slowest does.
