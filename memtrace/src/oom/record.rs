@@ -208,6 +208,10 @@ fn tasks(kill: &Kill, seen: &[Candidate]) -> Vec<Candidate> {
     tasks
 }
 
+/// No request is larger (`MAX_ORDER`); what is, was another argument of a
+/// tracepoint that a kernel has changed.
+const MOST_ORDER: u32 = 10;
+
 /// The constraints in the order of `enum oom_constraint`.
 const CONSTRAINTS: &[Constraint] = &[
     Constraint::None,
@@ -248,7 +252,8 @@ fn trigger(event: &OomKill, scene: &Scene, kill: &Kill) -> Trigger {
         trigger.gfp_flags = Numbering::of(version).names(u64::from(request.gfp));
     }
     if is_its && trigger.order.is_none() && request.known != 0 {
-        trigger.order = u32::try_from(request.order).ok();
+        let order = u32::try_from(request.order).ok();
+        trigger.order = order.filter(|order| *order <= MOST_ORDER);
     }
     trigger.oom_score_adj = trigger.oom_score_adj.or(known_adj(event.trigger_adj));
     if trigger.frames.is_empty() {

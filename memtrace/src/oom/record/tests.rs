@@ -277,8 +277,7 @@ fn how_reclaim_and_compaction_failed() {
     let explanation = crate::oom::explain::explain(&found);
     let evidence = |id: &str| {
         let mut all = explanation.findings.iter();
-        all.find(|one| one.id == id)
-            .map(|one| one.evidence.to_string())
+        all.find(|one| one.id == id).map(|one| one.evidence.clone())
     };
     assert_eq!(
         evidence("reclaim_gave_up").as_deref(),
