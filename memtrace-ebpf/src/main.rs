@@ -20,6 +20,7 @@ mod maps;
 mod oom;
 mod probe;
 mod process;
+mod retry;
 mod ring;
 mod stack;
 mod thread;

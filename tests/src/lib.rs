@@ -9,6 +9,7 @@ pub mod growth;
 pub mod leftover;
 pub mod lines;
 pub mod program;
+pub mod recorder;
 pub mod report;
 pub mod sheet;
 pub mod target;

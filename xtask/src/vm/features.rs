@@ -105,7 +105,7 @@ pub(crate) const FEATURES: &[Feature] = &[
     },
     Feature {
         title: "`oom`: every mechanism",
-        executable: "oom",
+        executable: "oom_mechanisms",
         test: "by_every_mechanism",
     },
 ];
