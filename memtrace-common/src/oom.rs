@@ -19,14 +19,19 @@ pub const UNKNOWN_ADJ: i32 = i32::MIN;
 
 /// [`Head::kind`] of a kill by the kernel; [`crate::EventKind`] leaves it free.
 pub const KILL: u16 = 32;
-/// [`Head::kind`] of a SIGKILL from another process.
+/// [`Head::kind`] of a SIGKILL or SIGTERM from another process.
 pub const SIGNAL: u16 = 33;
+
+/// Bytes of a zone's name.
+pub const ZONE_NAME: usize = 8;
 
 /// Bits of [`Request::known`].
 pub struct Known;
 impl Known {
-    /// The kernel's `struct oom_control` was read: all is known.
+    /// The kernel's `struct oom_control` was read as it had chosen: all is known.
     pub const CONTROL: u32 = 1;
+    /// It was read before the kernel chose: flags, order and group are known.
+    pub const CONTROL_BEFORE: u32 = 8;
     /// The thread's last reclaim was for the machine: flags and order are its.
     pub const DIRECT_RECLAIM: u32 = 2;
     /// The thread's last reclaim was for a memory cgroup.
@@ -47,6 +52,79 @@ pub struct Request {
     pub constraint: u32,
     /// The `kernfs_node` of the group whose limit was reached, or 0.
     pub limit_group: u64,
+    /// Pages that points are measured by (`oom_control.totalpages`), or 0.
+    pub total_pages: u64,
+    /// The victim's points, in pages (`oom_control.chosen_points`).
+    pub chosen_points: i64,
+}
+
+impl Request {
+    /// Nothing is known.
+    pub const NONE: Self = Self {
+        known: 0,
+        gfp: 0,
+        order: 0,
+        constraint: UNKNOWN,
+        limit_group: 0,
+        total_pages: 0,
+        chosen_points: 0,
+    };
+}
+
+/// How reclaim and compaction failed the request: what the kernel last said as it
+/// decided whether to go on (`should_reclaim_retry`, `should_compact_retry` of
+/// `mm/page_alloc.c`). Sizes in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Retry {
+    /// When it last judged a zone; 0: never.
+    pub zone_ns: u64,
+    /// Of the zone that came nearest: what could be reclaimed from it.
+    pub reclaimable: u64,
+    /// That and what is free.
+    pub available: u64,
+    /// Its minimum watermark.
+    pub minimum: u64,
+    /// Rounds in a row that set nothing free.
+    pub no_progress: i32,
+    /// Whether what is available would have been enough: 0 or 1.
+    pub enough: u32,
+    /// The zone's name.
+    pub zone: [u8; ZONE_NAME],
+    /// When it last judged compaction; 0: never.
+    pub compact_ns: u64,
+    /// 2 to this power pages.
+    pub order: i32,
+    /// `enum compact_priority`.
+    pub priority: i32,
+    /// `enum compact_result`.
+    pub result: i32,
+    /// Attempts, and how many are made at most.
+    pub retries: i32,
+    /// See above.
+    pub max_retries: i32,
+    /// Keeps what follows at its place.
+    pub reserved: u32,
+}
+
+impl Retry {
+    /// The kernel said nothing.
+    pub const NONE: Self = Self {
+        zone_ns: 0,
+        reclaimable: 0,
+        available: 0,
+        minimum: 0,
+        no_progress: 0,
+        enough: 0,
+        zone: [0; ZONE_NAME],
+        compact_ns: 0,
+        order: 0,
+        priority: 0,
+        result: 0,
+        retries: 0,
+        max_retries: 0,
+        reserved: 0,
+    };
 }
 
 /// A kill. Sizes are in pages, but for the page tables'.
@@ -58,6 +136,8 @@ pub struct OomKill {
     pub head: Head,
     /// The request.
     pub request: Request,
+    /// How it failed.
+    pub retry: Retry,
     /// Who dies.
     pub victim: u32,
     /// Its user; [`UNKNOWN`] before Linux 6.9.
@@ -70,6 +150,10 @@ pub struct OomKill {
     pub limit_level: u32,
     /// Frames that [`Self::stack`] holds.
     pub depth: u32,
+    /// The signal of a [`SIGNAL`].
+    pub signal: u32,
+    /// Keeps what follows at its place.
+    pub reserved: u32,
     /// Address space.
     pub total_vm: u64,
     /// File pages, anonymous pages, swap entries, shared memory (`MM_FILEPAGES`
@@ -135,8 +219,18 @@ pub struct OomLayout {
     pub control_constraint: u32,
     /// `oom_control.memcg`.
     pub control_memcg: u32,
+    /// `oom_control.totalpages`.
+    pub control_total: u32,
+    /// `oom_control.chosen_points`.
+    pub control_points: u32,
     /// `mem_cgroup.css`.
     pub memcg_css: u32,
+    /// `zoneref.zone`.
+    pub zoneref_zone: u32,
+    /// `zone.name`.
+    pub zone_name: u32,
+    /// Where the classic tracepoint's record has the victim's id.
+    pub mark_pid: u32,
 }
 
 impl OomLayout {
@@ -163,6 +257,11 @@ impl OomLayout {
         control_order: UNKNOWN,
         control_constraint: UNKNOWN,
         control_memcg: UNKNOWN,
+        control_total: UNKNOWN,
+        control_points: UNKNOWN,
         memcg_css: UNKNOWN,
+        zoneref_zone: UNKNOWN,
+        zone_name: UNKNOWN,
+        mark_pid: UNKNOWN,
     };
 }

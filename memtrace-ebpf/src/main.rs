@@ -24,6 +24,7 @@ mod pages;
 mod probe;
 mod process;
 mod recall;
+mod retry;
 mod ring;
 mod stack;
 mod thread;

@@ -8,7 +8,7 @@ use memtrace_common::{
     cookie::ProcessAddress,
     counter::COUNTERS as COUNTER_SLOTS,
     growth::{GrowthKey, GrowthSum},
-    oom::{COMM, Request},
+    oom::{COMM, Request, Retry},
     pages::{CHUNK, SUMS, Samples},
     sampling::STEPS,
     unwind::{Mapping, ProcessMappings, RowChunk},
@@ -93,6 +93,11 @@ pub static SAMPLED: HashMap<ProcessAddress, u8> =
 /// that is about to kill. Evicts the oldest.
 #[map]
 pub static OOM_REQUESTS: LruHashMap<u32, Request> = LruHashMap::with_max_entries(4096, 0);
+
+/// Kernel only: how reclaim goes for each thread that has trouble with it.
+/// Evicts the oldest.
+#[map]
+pub static OOM_RETRIES: LruHashMap<u32, Retry> = LruHashMap::with_max_entries(1024, 0);
 
 /// Kernel → user: what grew, by process, way and stack. Full: `SumsFull`. User
 /// space sets the size. With its memory laid out in advance: before Linux 6.1

@@ -8,14 +8,14 @@ use aya_ebpf::{
         bpf_probe_read_kernel_str_bytes,
         generated::{bpf_get_current_task, bpf_get_stack},
     },
-    macros::{fentry, kprobe, raw_tracepoint},
-    programs::{FEntryContext, ProbeContext, RawTracePointContext},
+    macros::{fentry, kprobe, raw_tracepoint, tracepoint},
+    programs::{FEntryContext, ProbeContext, RawTracePointContext, TracePointContext},
 };
 use memtrace_common::{
     Counter, Head,
     oom::{
-        GROUP_LEVELS, KERNEL_FRAMES, KILL, Known, OomKill, OomLayout, Request, SIGNAL, UNKNOWN,
-        UNKNOWN_ADJ,
+        GROUP_LEVELS, KERNEL_FRAMES, KILL, Known, OomKill, OomLayout, Request, Retry, SIGNAL,
+        UNKNOWN, UNKNOWN_ADJ,
     },
 };
 
@@ -28,24 +28,65 @@ fn oom_mark_victim(ctx: RawTracePointContext) -> i32 {
     let first: u64 = ctx.arg(0);
     if layout.mark_has_task != 0 {
         let uid: u64 = ctx.arg(1);
-        send(&ctx, &layout, KILL, first, u32::MAX, uid as u32);
+        send(&ctx, &layout, Occasion::kill(first, u32::MAX, uid as u32));
     } else {
-        send(&ctx, &layout, KILL, 0, first as u32, UNKNOWN);
+        send(&ctx, &layout, Occasion::kill(0, first as u32, UNKNOWN));
     }
     0
 }
 
-const SIGKILL: u64 = 9;
+/// The same by its classic tracepoint, whose record has the id alone that all
+/// kernels put there.
+#[tracepoint]
+fn oom_mark_victim_classic(ctx: TracePointContext) -> u32 {
+    let layout = config::OOM.load();
+    if layout.mark_pid != UNKNOWN {
+        // SAFETY: the helper refuses what lies outside of the record.
+        if let Ok(pid) = unsafe { ctx.read_at::<u32>(layout.mark_pid as usize) } {
+            send(&ctx, &layout, Occasion::kill(0, pid, UNKNOWN));
+        }
+    }
+    0
+}
+
+/// What is sent, and about whom.
+#[derive(Clone, Copy)]
+struct Occasion {
+    kind: u16,
+    signal: u32,
+    /// The victim's `task_struct`, or 0.
+    task: u64,
+    /// Its id where the task is not known.
+    pid: u32,
+    uid: u32,
+}
+
+impl Occasion {
+    #[inline(always)]
+    fn kill(task: u64, pid: u32, uid: u32) -> Self {
+        Self {
+            kind: KILL,
+            signal: SIGKILL,
+            task,
+            pid,
+            uid,
+        }
+    }
+}
+
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
 /// `SEND_SIG_PRIV`: the kernel itself sends it.
 const FROM_KERNEL: u64 = 1;
 
-/// A signal is sent: `(signal, info, task, …)`. Taken in if it is SIGKILL from
-/// another process.
+/// A signal is sent: `(signal, info, task, …)`. Taken in if it is SIGKILL, or
+/// SIGTERM, with which killers begin, from another process.
 #[raw_tracepoint(tracepoint = "signal_generate")]
 fn oom_signal(ctx: RawTracePointContext) -> i32 {
     let signal: u64 = ctx.arg(0);
     let info: u64 = ctx.arg(1);
-    if signal as u32 as u64 != SIGKILL || info == FROM_KERNEL {
+    let signal = signal as u32;
+    if !matches!(signal, SIGKILL | SIGTERM) || info == FROM_KERNEL {
         return 0;
     }
     let layout = config::OOM.load();
@@ -53,7 +94,14 @@ fn oom_signal(ctx: RawTracePointContext) -> i32 {
     let sender = (bpf_get_current_pid_tgid() >> 32) as u32;
     let target: Option<u32> = read(task, layout.task_tgid);
     if target.is_some_and(|target| target != sender) {
-        send(&ctx, &layout, SIGNAL, task, u32::MAX, UNKNOWN);
+        let occasion = Occasion {
+            kind: SIGNAL,
+            signal,
+            task,
+            pid: u32::MAX,
+            uid: UNKNOWN,
+        };
+        send(&ctx, &layout, occasion);
     }
     0
 }
@@ -84,8 +132,7 @@ fn reclaim(ctx: &RawTracePointContext, known: u32) -> i32 {
         known,
         gfp: third as u32,
         order: order as i32,
-        constraint: UNKNOWN,
-        limit_group: 0,
+        ..Request::NONE
     });
     0
 }
@@ -93,7 +140,7 @@ fn reclaim(ctx: &RawTracePointContext, known: u32) -> i32 {
 /// `oom_kill_process(struct oom_control *, const char *)`.
 #[kprobe]
 fn oom_request_kprobe(ctx: ProbeContext) -> u32 {
-    control(ctx.arg(0).unwrap_or(0));
+    control(ctx.arg(0).unwrap_or(0), Known::CONTROL);
     0
 }
 
@@ -101,12 +148,27 @@ fn oom_request_kprobe(ctx: ProbeContext) -> u32 {
 #[fentry(function = "oom_kill_process")]
 fn oom_request_fentry(ctx: FEntryContext) -> i32 {
     let address: *const u8 = ctx.arg(0);
-    control(address as u64);
+    control(address as u64, Known::CONTROL);
+    0
+}
+
+/// `out_of_memory(struct oom_control *)`, where that one is not to be had.
+#[kprobe]
+fn oom_entry_kprobe(ctx: ProbeContext) -> u32 {
+    control(ctx.arg(0).unwrap_or(0), Known::CONTROL_BEFORE);
+    0
+}
+
+/// The same by fentry.
+#[fentry(function = "out_of_memory")]
+fn oom_entry_fentry(ctx: FEntryContext) -> i32 {
+    let address: *const u8 = ctx.arg(0);
+    control(address as u64, Known::CONTROL_BEFORE);
     0
 }
 
 #[inline(always)]
-fn control(control: u64) {
+fn control(control: u64, known: u32) {
     let layout = config::OOM.load();
     let (Some(gfp), Some(order)) = (
         read(control, layout.control_gfp),
@@ -115,13 +177,19 @@ fn control(control: u64) {
         return;
     };
     let memcg = read(control, layout.control_memcg).unwrap_or(0);
-    remember(&Request {
-        known: Known::CONTROL,
+    let mut request = Request {
+        known,
         gfp,
         order,
-        constraint: read(control, layout.control_constraint).unwrap_or(UNKNOWN),
         limit_group: group_of(&layout, memcg, layout.memcg_css),
-    });
+        ..Request::NONE
+    };
+    if known == Known::CONTROL {
+        request.constraint = read(control, layout.control_constraint).unwrap_or(UNKNOWN);
+        request.total_pages = read(control, layout.control_total).unwrap_or(0);
+        request.chosen_points = read(control, layout.control_points).unwrap_or(0);
+    }
+    remember(&request);
 }
 
 #[inline(always)]
@@ -133,7 +201,7 @@ fn remember(request: &Request) {
 
 /// Reads a member of a structure in the kernel's memory.
 #[inline(always)]
-fn read<T: Copy>(structure: u64, offset: u32) -> Option<T> {
+pub fn read<T: Copy>(structure: u64, offset: u32) -> Option<T> {
     if structure == 0 || offset == UNKNOWN {
         return None;
     }
@@ -154,7 +222,8 @@ fn group_of(layout: &OomLayout, structure: u64, css: u32) -> u64 {
 }
 
 #[inline(always)]
-fn send(ctx: &impl EbpfContext, layout: &OomLayout, kind: u16, task: u64, pid: u32, uid: u32) {
+fn send(ctx: &impl EbpfContext, layout: &OomLayout, occasion: Occasion) {
+    let Occasion { kind, task, .. } = occasion;
     let Some(mut entry) = maps::EVENTS.reserve::<OomKill>(0) else {
         count(Counter::RingFull);
         return;
@@ -172,20 +241,24 @@ fn send(ctx: &impl EbpfContext, layout: &OomLayout, kind: u16, task: u64, pid: u
         // SAFETY: no arguments, no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
     };
-    // SAFETY: the value is copied, and written whole.
-    let request = unsafe { maps::OOM_REQUESTS.get(pid_tgid as u32) };
-    kill.request = request.copied().unwrap_or(Request {
-        known: 0,
-        gfp: 0,
-        order: 0,
-        constraint: UNKNOWN,
-        limit_group: 0,
-    });
+    kill.request = Request::NONE;
+    if let Some(request) = maps::OOM_REQUESTS.get_ptr_mut(pid_tgid as u32) {
+        // SAFETY: the thread's own, and it does one thing at a time.
+        let request = unsafe { &mut *request };
+        kill.request = *request;
+        // The points are those of the first whom a request kills.
+        request.total_pages = 0;
+    }
+    // SAFETY: the value is copied, and the thread itself writes it.
+    let retry = unsafe { maps::OOM_RETRIES.get(pid_tgid as u32) };
+    kill.retry = retry.copied().unwrap_or(Retry::NONE);
+    kill.signal = occasion.signal;
+    kill.reserved = 0;
     // SAFETY: no arguments, no preconditions.
     let current = unsafe { bpf_get_current_task() };
     kill.trigger_adj = adjustment(layout, current);
     kill.trigger_comm = bpf_get_current_comm().unwrap_or_default();
-    victim(layout, kill, task, pid, uid);
+    victim(layout, kill, &occasion);
     groups(layout, kill, task);
     // SAFETY: the record's own memory, and its length.
     let bytes = unsafe {
@@ -209,9 +282,10 @@ fn adjustment(layout: &OomLayout, task: u64) -> i32 {
 }
 
 #[inline(always)]
-fn victim(layout: &OomLayout, kill: &mut OomKill, task: u64, pid: u32, uid: u32) {
-    kill.victim = read(task, layout.task_tgid).unwrap_or(pid);
-    kill.victim_uid = uid;
+fn victim(layout: &OomLayout, kill: &mut OomKill, occasion: &Occasion) {
+    let task = occasion.task;
+    kill.victim = read(task, layout.task_tgid).unwrap_or(occasion.pid);
+    kill.victim_uid = occasion.uid;
     kill.victim_adj = adjustment(layout, task);
     kill.victim_comm = read(task, layout.task_comm).unwrap_or_default();
     let mm = read(task, layout.task_mm).unwrap_or(0);

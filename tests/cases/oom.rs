@@ -6,33 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use memtrace_tests::group::Group;
+use memtrace_tests::recorder::{documents, finding, record, stop};
 use memtrace_tests::target::{Guard, brief};
-use memtrace_tests::tracer::{self, Outcome, Running};
+use memtrace_tests::tracer;
 use memtrace_tests::{check, need_root, skip, turn};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// No log takes long.
 const SOON: Duration = Duration::from_secs(10);
-/// A hundred kills take five seconds here.
-const KILLS: Duration = Duration::from_mins(1);
 
 fn data(name: &str) -> String {
     format!("{}/data/oom/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The documents on standard output, one a line.
-fn documents(outcome: &Outcome) -> Result<Vec<Value>> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let text = std::str::from_utf8(&outcome.stdout)?;
-    let documents = text.lines().map(serde_json::from_str);
-    Ok(documents.collect::<Result<_, _>>()?)
-}
-
-fn finding(document: &Value, number: usize) -> &str {
-    document["findings"][number]["id"]
-        .as_str()
-        .unwrap_or_default()
 }
 
 /// The case that memtrace began with: both root causes, with their figures.
@@ -173,17 +158,6 @@ fn the_list_has_the_likeliest_first() -> Result<()> {
     ensure!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
     ensure!(own["oom_score"].as_i64() >= Some(666), "{own}");
     Ok(())
-}
-
-fn record(arguments: &[&str]) -> Result<Running> {
-    let mut recorder = tracer::start(&[&["oom", "-f", "json"][..], arguments].concat())?;
-    recorder.wait_for("memtrace to say 'waiting'", |line| line.contains("waiting"))?;
-    Ok(recorder)
-}
-
-fn stop(recorder: Running) -> Result<Vec<Value>> {
-    recorder.interrupt()?;
-    documents(&recorder.finish(KILLS)?)
 }
 
 /// What every record of these kills must say.
@@ -363,6 +337,7 @@ fn kills_by_other_programs() -> Result<()> {
     let record = record.context("no record of it")?;
     ensure!(record["cause"] == "user_space", "{}", brief(record));
     ensure!(record["trigger"]["comm"] == "earlyoom", "{}", brief(record));
+    ensure!(record["signal"] == "SIGKILL", "{}", brief(record));
     ensure!(record["victim"]["comm"] == "sleep", "{}", brief(record));
     ensure!(
         finding(record, 0) == "userspace_killer",

@@ -201,7 +201,6 @@ fn fork_storm() -> Result<()> {
 /// A file that is read goes to the page cache.
 #[test]
 fn file_read() -> Result<()> {
-    const SIZE: usize = 8 << 20;
     let _turn = turn();
     need_root!("file_read");
     let folder = tempfile::tempdir_in(target_directory()?)?;

@@ -10,6 +10,7 @@ pub mod leftover;
 pub mod lines;
 pub mod pages;
 pub mod program;
+pub mod recorder;
 pub mod report;
 pub mod sheet;
 pub mod target;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 
 use super::{output::Output, reporting::Reporting};
 use crate::{
@@ -59,6 +59,14 @@ pub struct OomArgs {
     /// Record for this long (10m, 8h) [default: until Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, conflicts_with_all = ["from", "list"])]
     pub duration: Option<Duration>,
+
+    /// For tests: use this mechanism and no other for what it tells
+    #[arg(long, hide = true, value_name = "NAME", value_parser = PossibleValuesParser::new(kernel::oom::mechanisms()), conflicts_with_all = ["from", "list"])]
+    pub mechanism: Vec<String>,
+
+    /// For tests: do without the kernel's log
+    #[arg(long, hide = true, conflicts_with_all = ["from", "list"])]
+    pub no_log: bool,
 
     /// How to report. The recorder's --output is a directory, with a file for each kill.
     #[command(flatten)]

@@ -15,6 +15,21 @@ pub enum Mechanism {
     Kprobe(&'static str),
     /// A raw tracepoint.
     Tracepoint(&'static str),
+    /// A tracepoint with its record: category and name.
+    Classic(&'static str, &'static str),
+}
+
+/// One way to learn something.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// As the option that forces it calls it.
+    pub name: &'static str,
+    /// The object's program.
+    pub program: &'static str,
+    /// How it is attached.
+    pub mechanism: Mechanism,
+    /// What it does not tell; empty: nothing.
+    pub loses: &'static str,
 }
 
 /// A thing to learn, and the ways to it, the best first.
@@ -22,48 +37,138 @@ pub enum Mechanism {
 pub struct Hook {
     /// What is missing without it.
     pub tells: &'static str,
-    /// Programs of the object, and how each is attached.
-    pub candidates: &'static [(&'static str, Mechanism)],
+    /// Tried in this order.
+    pub candidates: &'static [Candidate],
     /// Whether there is no recording without it.
     pub needed: bool,
 }
 
-/// The programs of these hooks begin so.
-pub const PROGRAMS: &str = "oom_";
+const fn raw(
+    name: &'static str,
+    program: &'static str,
+    tracepoint: &'static str,
+    loses: &'static str,
+) -> Candidate {
+    Candidate {
+        name,
+        program,
+        mechanism: Mechanism::Tracepoint(tracepoint),
+        loses,
+    }
+}
 
 /// All hooks. The tracepoints are in every kernel that has ring buffers.
+///
+/// Kills are seen where the kernel marks a victim, not where it chooses one: it
+/// may then kill another in its place, or a whole group.
 pub const HOOKS: &[Hook] = &[
     Hook {
         tells: "kills",
-        candidates: &[("oom_mark_victim", Mechanism::Tracepoint("mark_victim"))],
+        candidates: &[
+            raw("mark-victim", "oom_mark_victim", "mark_victim", ""),
+            Candidate {
+                name: "mark-victim-classic",
+                program: "oom_mark_victim_classic",
+                mechanism: Mechanism::Classic("oom", "mark_victim"),
+                loses: "the victim's sizes, user and cgroup where the kernel's log does not have them",
+            },
+        ],
         needed: true,
     },
     Hook {
-        tells: "flags, order and constraint of the request",
+        tells: "the request: flags, order, constraint, points",
         candidates: &[
-            ("oom_request_fentry", Mechanism::Fentry("oom_kill_process")),
-            ("oom_request_kprobe", Mechanism::Kprobe("oom_kill_process")),
-            (
+            Candidate {
+                name: "fentry",
+                program: "oom_request_fentry",
+                mechanism: Mechanism::Fentry("oom_kill_process"),
+                loses: "",
+            },
+            Candidate {
+                name: "kprobe",
+                program: "oom_request_kprobe",
+                mechanism: Mechanism::Kprobe("oom_kill_process"),
+                loses: "",
+            },
+            Candidate {
+                name: "fentry-entry",
+                program: "oom_entry_fentry",
+                mechanism: Mechanism::Fentry("out_of_memory"),
+                loses: CHOICE,
+            },
+            Candidate {
+                name: "kprobe-entry",
+                program: "oom_entry_kprobe",
+                mechanism: Mechanism::Kprobe("out_of_memory"),
+                loses: CHOICE,
+            },
+            raw(
+                "reclaim",
                 "oom_direct_reclaim",
-                Mechanism::Tracepoint("mm_vmscan_direct_reclaim_begin"),
+                "mm_vmscan_direct_reclaim_begin",
+                "flags of requests for a cgroup, the constraint, and the points of the victim",
             ),
         ],
         needed: false,
     },
     Hook {
         tells: "whether it was for a cgroup",
-        candidates: &[(
+        candidates: &[raw(
+            "memcg-reclaim",
             "oom_memcg_reclaim",
-            Mechanism::Tracepoint("mm_vmscan_memcg_reclaim_begin"),
+            "mm_vmscan_memcg_reclaim_begin",
+            "",
+        )],
+        needed: false,
+    },
+    Hook {
+        tells: "how reclaim failed",
+        candidates: &[raw(
+            "reclaim-retry",
+            "oom_reclaim_retry",
+            "reclaim_retry_zone",
+            "",
+        )],
+        needed: false,
+    },
+    Hook {
+        tells: "how compaction failed",
+        candidates: &[raw(
+            "compact-retry",
+            "oom_compact_retry",
+            "compact_retry",
+            "",
         )],
         needed: false,
     },
     Hook {
         tells: "kills by other processes",
-        candidates: &[("oom_signal", Mechanism::Tracepoint("signal_generate"))],
+        candidates: &[raw("signal", "oom_signal", "signal_generate", "")],
         needed: false,
     },
 ];
+
+/// What is not known yet as the kernel begins to choose.
+const CHOICE: &str = "cpuset and memory policy, and the points of the victim";
+
+impl Hook {
+    /// The candidates to try: those that are forced, or all.
+    pub fn candidates(&self, forced: &[String]) -> Vec<&'static Candidate> {
+        let is_forced = |candidate: &&Candidate| forced.iter().any(|name| name == candidate.name);
+        let chosen: Vec<_> = self.candidates.iter().filter(is_forced).collect();
+        if chosen.is_empty() {
+            self.candidates.iter().collect()
+        } else {
+            chosen
+        }
+    }
+}
+
+/// The names of all candidates.
+pub fn mechanisms() -> impl Iterator<Item = &'static str> {
+    let candidates = HOOKS.iter().flat_map(|hook| hook.candidates);
+    candidates.map(|candidate| candidate.name)
+}
 
 /// The kernel's functions by which a stack tells what the kill was for.
 pub const CGROUP_FUNCTIONS: &[&str] = &["mem_cgroup_out_of_memory", "mem_cgroup_oom_synchronize"];
@@ -132,7 +237,38 @@ const MEMBERS: &[Member] = &[
         "oom_control",
         &["memcg"],
     ),
+    (
+        |layout| &mut layout.control_total,
+        "oom_control",
+        &["totalpages"],
+    ),
+    (
+        |layout| &mut layout.control_points,
+        "oom_control",
+        &["chosen_points"],
+    ),
     (|layout| &mut layout.memcg_css, "mem_cgroup", &["css"]),
+    (|layout| &mut layout.zoneref_zone, "zoneref", &["zone"]),
+    (|layout| &mut layout.zone_name, "zone", &["name"]),
+    (
+        |layout| &mut layout.mark_pid,
+        "trace_event_raw_mark_victim",
+        &["pid"],
+    ),
+];
+
+/// Results of compaction by their numbers (`enum compact_result` of
+/// `include/linux/compaction.h`, since 4.8), in plain words.
+pub const COMPACT_RESULTS: &[&str] = &[
+    "no zone was suitable",
+    "too little was free to compact with",
+    "it was put off after earlier failures",
+    "no page was suitable",
+    "it was to go on",
+    "it went through all memory and found nothing",
+    "it went through a part of memory and found nothing",
+    "it gave way to others",
+    "it succeeded",
 ];
 
 /// Size of a pointer, and of an `atomic_long_t`.
@@ -204,6 +340,22 @@ mod tests {
     fn without_type_information_the_version_decides() {
         assert_eq!(layout(None, (6, 8)).mark_has_task, 0);
         assert_eq!(layout(None, (6, 9)).mark_has_task, 1);
+    }
+
+    #[test]
+    fn what_is_forced_has_no_substitute() {
+        let names = |hook: &Hook, forced: &[&str]| {
+            let forced: Vec<String> = forced.iter().map(|name| (*name).to_owned()).collect();
+            let candidates = hook.candidates(&forced);
+            candidates.iter().map(|one| one.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&HOOKS[1], &["kprobe", "signal"]), ["kprobe"]);
+        assert_eq!(names(&HOOKS[0], &["kprobe"]).len(), 2);
+        // A name forces one candidate alone.
+        let mut all: Vec<_> = mechanisms().collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), mechanisms().count());
     }
 
     /// All offsets are found on the kernel that runs the test, where it has any.

@@ -46,6 +46,15 @@ pub struct Kill {
     pub slabs: Vec<SlabCache>,
     /// Pools of huge pages.
     pub huge_pages: Vec<HugePages>,
+    /// How reclaim failed: what the kernel last said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<Reclaim>,
+    /// How compaction failed, for a request of several pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<Compaction>,
+    /// The signal of a kill by a process: `SIGKILL`, or `SIGTERM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// All tasks of the log, for the explanation alone.
     #[serde(skip)]
     pub tasks: Vec<Candidate>,
@@ -254,6 +263,39 @@ pub struct FreeBlocks {
     /// Letters of the migration types that have some: `U` unmovable, `M`
     /// movable, `E` reclaimable, `H` atomic reserve, `C` CMA, `I` isolated.
     pub types: String,
+}
+
+/// Why the kernel stopped reclaiming, by the zone that came nearest
+/// (`should_reclaim_retry` of `mm/page_alloc.c`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reclaim {
+    /// The zone, where its name could be read.
+    pub zone: Option<String>,
+    /// Rounds in a row that set nothing free; the kernel gives up after 16.
+    pub rounds_without_progress: u32,
+    /// What could be reclaimed from it at most.
+    pub reclaimable_kb: u64,
+    /// That and what was free.
+    pub available_kb: u64,
+    /// Its minimum watermark.
+    pub minimum_kb: u64,
+    /// Whether what was available would have been enough.
+    pub enough: bool,
+}
+
+/// Why the kernel stopped compacting (`should_compact_retry`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compaction {
+    /// 2 to this power pages in one piece were wanted.
+    pub order: u32,
+    /// Attempts, and how many are made at most.
+    pub attempts: u32,
+    /// See above.
+    pub most_attempts: u32,
+    /// How the last one ended.
+    pub result: String,
 }
 
 /// What a memory cgroup held.

@@ -1,8 +1,12 @@
 //! A kill as it was caught: what the kernel side took, what the kernel wrote into
 //! its log about it, and what was seen of the machine before, put together.
+mod retry;
+
 use std::rc::Rc;
 
-use memtrace_common::oom::{GROUP_LEVELS, KILL, Known, OomKill, SIGNAL, UNKNOWN, UNKNOWN_ADJ};
+use memtrace_common::oom::{
+    GROUP_LEVELS, KILL, Known, OomKill, Request, SIGNAL, UNKNOWN, UNKNOWN_ADJ,
+};
 use zerocopy::FromBytes as _;
 
 use super::{
@@ -40,11 +44,24 @@ pub struct Scene {
 /// Programs that kill when memory is short.
 const KILLERS: &[&str] = &["systemd-oomd", "earlyoom", "nohang", "oomd", "lmkd"];
 
-/// Whether a SIGKILL is likely to be for want of memory: its sender is known for
-/// that, or memory was short.
+/// Whether a signal is likely to be for want of memory: its sender is known for
+/// that, or memory was short as it sent SIGKILL. SIGTERM has too many other uses.
 pub fn is_for_memory(event: &OomKill, look: &Look) -> bool {
     let sender = text(&event.trigger_comm);
-    KILLERS.contains(&sender.as_str()) || is_short(look)
+    KILLERS.contains(&sender.as_str()) || (event.signal == SIGKILL && is_short(look))
+}
+
+/// On all architectures (`include/uapi/asm-generic/signal.h`).
+const SIGKILL: u32 = 9;
+const SIGTERM: u32 = 15;
+
+fn signal(event: &OomKill) -> Option<String> {
+    let names = [(SIGKILL, "SIGKILL"), (SIGTERM, "SIGTERM")];
+    let of_process = event.head.kind == SIGNAL;
+    let found = names.iter().find(|(number, _)| *number == event.signal);
+    found
+        .filter(|_| of_process)
+        .map(|(_, name)| (*name).to_owned())
 }
 
 fn is_short(look: &Look) -> bool {
@@ -92,18 +109,21 @@ pub fn kill(event: &OomKill, scene: Scene, log: Option<Kill>) -> Kill {
         let mut names = scene.frames.iter().flatten();
         names.any(|(name, _)| name == function)
     };
-    let mut kill = log.unwrap_or_else(|| Kill {
-        cause: match event.head.kind {
+    let mut kill = log.unwrap_or_default();
+    // Of many kills in a row, the log has nothing but who died.
+    if kill.cause == Cause::Allocation {
+        kill.cause = match event.head.kind {
             SIGNAL => Cause::UserSpace,
             _ if of_stack(SYSRQ_FUNCTION) => Cause::Sysrq,
             _ => Cause::Allocation,
-        },
-        constraint: constraint(
-            event,
-            CGROUP_FUNCTIONS.iter().any(|function| of_stack(function)),
-        ),
-        ..Kill::default()
-    });
+        };
+    }
+    if kill.constraint == Constraint::None && event.head.kind == KILL {
+        let by_stack = CGROUP_FUNCTIONS.iter().any(|function| of_stack(function));
+        kill.constraint = constraint(event, by_stack);
+    }
+    kill.signal = signal(event);
+    retry::fill(&mut kill, event, scene.page_kb);
     kill.source = Source::Live;
     kill.trigger = Some(trigger(event, &scene, &kill));
     kill.victim = Some(victim(event, kill.victim.take(), &scene));
@@ -188,6 +208,10 @@ fn tasks(kill: &Kill, seen: &[Candidate]) -> Vec<Candidate> {
     tasks
 }
 
+/// No request is larger (`MAX_ORDER`); what is, was another argument of a
+/// tracepoint that a kernel has changed.
+const MOST_ORDER: u32 = 10;
+
 /// The constraints in the order of `enum oom_constraint`.
 const CONSTRAINTS: &[Constraint] = &[
     Constraint::None,
@@ -197,14 +221,17 @@ const CONSTRAINTS: &[Constraint] = &[
 ];
 
 fn constraint(event: &OomKill, by_stack: bool) -> Constraint {
+    let Request {
+        known, limit_group, ..
+    } = event.request;
     let number = usize::try_from(event.request.constraint).unwrap_or(usize::MAX);
     match CONSTRAINTS.get(number) {
-        Some(constraint) if event.request.known & Known::CONTROL != 0 => *constraint,
-        _ if by_stack => Constraint::Memcg,
-        // Without a stack, what the thread reclaimed last tells.
-        _ if event.depth == 0 && event.request.known & Known::MEMCG_RECLAIM != 0 => {
+        Some(constraint) if known & Known::CONTROL != 0 => *constraint,
+        _ if by_stack || (known & Known::CONTROL_BEFORE != 0 && limit_group != 0) => {
             Constraint::Memcg
         }
+        // Without a stack, what the thread reclaimed last tells.
+        _ if event.depth == 0 && known & Known::MEMCG_RECLAIM != 0 => Constraint::Memcg,
         _ => Constraint::None,
     }
 }
@@ -218,14 +245,15 @@ fn trigger(event: &OomKill, scene: &Scene, kill: &Kill) -> Trigger {
     // Reclaim for a cgroup has other flags than the request.
     if is_its
         && trigger.gfp_mask.is_none()
-        && request.known & (Known::CONTROL | Known::DIRECT_RECLAIM) != 0
+        && request.known & (Known::CONTROL | Known::CONTROL_BEFORE | Known::DIRECT_RECLAIM) != 0
     {
         trigger.gfp_mask = Some(format!("{:#x}", request.gfp));
         let version = crate::kernel::parse_version(&scene.kernel).unwrap_or((0, 0));
         trigger.gfp_flags = Numbering::of(version).names(u64::from(request.gfp));
     }
     if is_its && trigger.order.is_none() && request.known != 0 {
-        trigger.order = u32::try_from(request.order).ok();
+        let order = u32::try_from(request.order).ok();
+        trigger.order = order.filter(|order| *order <= MOST_ORDER);
     }
     trigger.oom_score_adj = trigger.oom_score_adj.or(known_adj(event.trigger_adj));
     if trigger.frames.is_empty() {
@@ -294,8 +322,16 @@ fn victim(event: &OomKill, of_log: Option<Victim>, scene: &Scene) -> Victim {
             .or(known(event.pgtables_bytes).map(|bytes| bytes / 1024)),
         oom_score_adj: log.oom_score_adj.or(known_adj(event.victim_adj)),
         cgroup: log.cgroup.or_else(|| cgroup(event, 0)),
+        oom_score: log.oom_score.or_else(|| score(&event.request)),
         ..log
     }
+}
+
+/// The victim's score in thousandths, from the points that the kernel gave it.
+fn score(request: &Request) -> Option<i64> {
+    let is_known = request.known & Known::CONTROL != 0 && request.total_pages > 0;
+    let score = i128::from(request.chosen_points) * 1000 / i128::from(request.total_pages.max(1));
+    i64::try_from(score).ok().filter(|_| is_known)
 }
 
 #[cfg(test)]

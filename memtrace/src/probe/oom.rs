@@ -8,7 +8,7 @@ use aya::{
 use memtrace_common::{Counter, oom::OomLayout};
 
 use super::{LoadError, load_error::why_not_loaded, object::OBJECT, pod::Wire};
-use crate::kernel::oom::{HOOKS, Hook, Mechanism};
+use crate::kernel::oom::{Candidate, HOOKS, Mechanism};
 
 /// Bytes of the ring buffer: 4,000 kills that nobody has read yet.
 const RING_BYTES: u32 = 4 << 20;
@@ -35,17 +35,18 @@ pub struct OomProbes {
     counters: PerCpuArray<MapData, u64>,
     /// What is in use for each hook; what a kernel does not have is in
     /// [`Self::missing`].
-    pub used: Vec<(&'static str, Mechanism)>,
+    pub used: Vec<(&'static str, &'static Candidate)>,
     /// What will not be known, and why.
     pub missing: Vec<(&'static str, String)>,
 }
 
 impl OomProbes {
-    /// Loads and attaches.
+    /// Loads and attaches. `forced`: names of candidates that have no substitute.
     ///
     /// # Errors
-    /// There is no eBPF for this user, or no way to see kills.
-    pub fn start(layout: &OomLayout) -> Result<Self, LoadError> {
+    /// There is no eBPF for this user, no way to see kills, or what is forced is
+    /// not possible here.
+    pub fn start(layout: &OomLayout, forced: &[String]) -> Result<Self, LoadError> {
         let layout = Wire(*layout);
         let mut loader = EbpfLoader::new();
         loader
@@ -58,9 +59,13 @@ impl OomProbes {
         let types = Btf::from_sys_fs().ok();
         let (mut used, mut missing) = (Vec::new(), Vec::new());
         for hook in HOOKS {
-            match attach(&mut ebpf, hook, types.as_ref()) {
-                Ok(mechanism) => used.push((hook.tells, mechanism)),
-                Err(error) if hook.needed => return Err(error),
+            let candidates = hook.candidates(forced);
+            let is_forced = candidates
+                .iter()
+                .any(|one| forced.iter().any(|name| name == one.name));
+            match attach(&mut ebpf, &candidates, types.as_ref()) {
+                Ok(candidate) => used.push((hook.tells, candidate)),
+                Err(error) if hook.needed || is_forced => return Err(error),
                 Err(error) => missing.push((hook.tells, error.to_string())),
             }
         }
@@ -100,24 +105,29 @@ fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
 }
 
 /// Tries the candidates in order; the last one's error stands for all.
-fn attach(ebpf: &mut Ebpf, hook: &Hook, types: Option<&Btf>) -> Result<Mechanism, LoadError> {
-    let mut last = None;
-    for (program, mechanism) in hook.candidates {
+fn attach(
+    ebpf: &mut Ebpf,
+    candidates: &[&'static Candidate],
+    types: Option<&Btf>,
+) -> Result<&'static Candidate, LoadError> {
+    let mut last = ("", ProgramError::NotLoaded);
+    for candidate in candidates {
+        let Candidate {
+            program, mechanism, ..
+        } = candidate;
         match attach_one(ebpf, program, *mechanism, types) {
-            Ok(()) => return Ok(*mechanism),
+            Ok(()) => return Ok(candidate),
             Err(source) => {
                 log::debug!("{program} by {mechanism:?}: {source}");
-                last = Some(LoadError::Tracepoint {
-                    program: (*program).to_owned(),
-                    source,
-                });
+                last = (program, source);
             }
         }
     }
-    Err(last.unwrap_or_else(|| LoadError::Tracepoint {
-        program: hook.tells.to_owned(),
-        source: ProgramError::NotLoaded,
-    }))
+    let (program, source) = last;
+    Err(LoadError::Tracepoint {
+        program: program.to_owned(),
+        source,
+    })
 }
 
 fn attach_one(
@@ -130,6 +140,10 @@ fn attach_one(
         (Some(Program::RawTracePoint(program)), Mechanism::Tracepoint(tracepoint)) => {
             program.load()?;
             program.attach(tracepoint).map(drop)
+        }
+        (Some(Program::TracePoint(program)), Mechanism::Classic(category, tracepoint)) => {
+            program.load()?;
+            program.attach(category, tracepoint).map(drop)
         }
         (Some(Program::KProbe(program)), Mechanism::Kprobe(function)) => {
             program.load()?;

@@ -2,7 +2,6 @@
 //! what the code there is called.
 use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
-use hashbrown::{HashMap, hash_map::Entry};
 use memtrace_common::Function;
 use serde::{Deserialize, Serialize};
 

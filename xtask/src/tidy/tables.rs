@@ -115,8 +115,13 @@ pub(super) const UNSAFE: &[(&str, usize, &str)] = &[
     ("memtrace-ebpf/src/growth.rs", 5, "helpers, maps' memory"),
     (
         "memtrace-ebpf/src/oom.rs",
-        7,
+        9,
         "the record in the ring buffer; helpers that read the kernel's memory",
+    ),
+    (
+        "memtrace-ebpf/src/retry.rs",
+        4,
+        "the thread's own entry of a map; helpers that read the kernel's memory",
     ),
     (
         "memtrace-ebpf/src/copy.rs",

@@ -108,6 +108,11 @@ pub(crate) const FEATURES: &[Feature] = &[
         executable: "oom",
         test: "records_outlive_restarts",
     },
+    Feature {
+        title: "`oom`: every mechanism",
+        executable: "oom_mechanisms",
+        test: "by_every_mechanism",
+    },
 ];
 
 /// How long a test may take in an emulated machine: about twice what the slowest does.

@@ -1,8 +1,8 @@
 //! The recorder: waits for kills, joins what the kernel side and the kernel's log
 //! say about each with the minute before it, and writes it down.
-use std::{rc::Rc, time::Duration};
+use std::{io, rc::Rc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::oom::{KILL, OomKill, SIGNAL};
 use tokio::{
@@ -42,7 +42,7 @@ pub(super) fn run(args: &OomArgs) -> anyhow::Result<i32> {
         .context("failed to start the asynchronous runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
-        let mut recorder = Recorder::start(sink)?;
+        let mut recorder = Recorder::start(sink, args)?;
         guard::protect();
         recorder.announce();
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -85,7 +85,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(sink: Sink) -> anyhow::Result<Self> {
+    fn start(sink: Sink, args: &OomArgs) -> anyhow::Result<Self> {
         let types = kernel::oom::type_information();
         let btf = types.as_ref().ok().and_then(|bytes| Btf::parse(bytes).ok());
         if btf.is_none() {
@@ -94,8 +94,15 @@ impl Recorder {
             );
         }
         let layout = kernel::oom::layout(btf.as_ref(), kernel::version());
-        let log = KernelLog::open();
-        let probes = OomProbes::start(&layout);
+        let log = if args.no_log {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            KernelLog::open()
+        };
+        let probes = OomProbes::start(&layout, &args.mechanism);
+        if let (Err(error), false) = (&probes, args.mechanism.is_empty()) {
+            bail!("cannot watch as --mechanism asks: {error}");
+        }
         let (probes, log) = match (probes, log) {
             (Ok(probes), Ok(log)) => (Some(probes), Some(log)),
             (Ok(probes), Err(error)) => {
@@ -144,8 +151,11 @@ impl Recorder {
             Some(probes) => (probes.used.as_slice(), probes.missing.as_slice()),
             None => (&[][..], &[][..]),
         };
-        for (tells, mechanism) in used {
-            log::info!("{tells}: {mechanism:?}");
+        for (tells, candidate) in used {
+            log::info!("{tells}: {:?}", candidate.mechanism);
+            if !candidate.loses.is_empty() {
+                log::info!("  not known by that: {}", candidate.loses);
+            }
         }
         for (tells, reason) in missing {
             log::info!("not known: {tells} ({reason})");

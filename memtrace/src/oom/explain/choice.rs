@@ -14,7 +14,7 @@ pub(super) fn user_space(case: &Case<'_>) -> Option<Finding> {
         finding(
             "userspace_killer",
             Severity::Critical,
-            format!("{killer} sent SIGKILL while memory was short: the kernel did not kill"),
+            format!("{killer} sent {} while memory was short: the kernel did not kill", case.kill.signal.as_deref().unwrap_or("SIGKILL")),
             "the signal came from a process, and no report of the kernel's killer goes with it".into(),
             "systemd-oomd, earlyoom and others kill by memory pressure before the kernel would: their own logs (`oomctl`, the journal) say by which rule; ManagedOOMPreference=avoid, or their options, spare a service".into(),
         )
@@ -150,7 +150,7 @@ pub(super) fn process_size(case: &Case<'_>) -> Option<Finding> {
         (None, Some(victim)) => (&victim.comm, victim.pid, victim.rss_kb()?),
         (None, None) => return None,
     };
-    let severity = by_share(held, total, 40, 60)?;
+    let severity = by_share(held, total, 40, 50)?;
     let swapped = largest.map_or(0, |task| task.swap_kb);
     let in_swap = if swapped > 0 {
         format!(", and {} in swap", kb(swapped))

@@ -3,6 +3,7 @@
 mod choice;
 mod holders;
 mod request;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +58,8 @@ const RULES: &[Rule] = &[
     holders::no_swap,
     request::below_watermarks,
     request::lowmem_reserve,
+    retry::reclaim_gave_up,
+    retry::compaction_failed,
 ];
 
 /// Explains one kill.

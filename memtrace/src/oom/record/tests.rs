@@ -1,7 +1,7 @@
 //! Events of the kernel side, joined with logs and looks.
 use memtrace_common::{
     Head,
-    oom::{COMM, GROUP_LEVELS, GROUP_NAME, KERNEL_FRAMES, Request},
+    oom::{COMM, GROUP_LEVELS, GROUP_NAME, KERNEL_FRAMES, Request, Retry},
 };
 use zerocopy::IntoBytes as _;
 
@@ -30,15 +30,17 @@ fn event(kind: u16) -> OomKill {
             known: Known::MEMCG_RECLAIM,
             gfp: 0x0010_0cca,
             order: 0,
-            constraint: UNKNOWN,
-            limit_group: 0,
+            ..Request::NONE
         },
+        retry: Retry::NONE,
         victim: 50,
         victim_uid: 7,
         victim_adj: -5,
         trigger_adj: UNKNOWN_ADJ,
         limit_level: UNKNOWN,
         depth: 1,
+        signal: SIGKILL,
+        reserved: 0,
         total_vm: 1000,
         // Counts that are not added up yet.
         rss: [10, 20, 0, 3_u64.wrapping_neg()],
@@ -173,9 +175,13 @@ fn the_kernels_own_structure_is_believed() {
         order: 3,
         constraint: 3,
         limit_group: 1,
+        total_pages: 2048,
+        chosen_points: 1024,
     };
     event.limit_level = 1;
     let kill = kill(&event, scene(&[]), None);
+    let victim = kill.victim.as_ref().expect("it is in the event");
+    assert_eq!(victim.oom_score, Some(500));
     assert_eq!(
         (kill.constraint, kill.cgroup.as_deref()),
         (Constraint::Memcg, Some("/a"))
@@ -221,6 +227,74 @@ fn kills_by_others_count_when_memory_is_short() {
     let mut known = event(SIGNAL);
     known.trigger_comm = name("earlyoom");
     assert!(is_for_memory(&known, &look));
+}
+
+/// SIGTERM has other uses, unless its sender is known to send it for memory.
+#[test]
+fn killers_begin_with_a_plea() {
+    let mut event = event(SIGNAL);
+    event.signal = SIGTERM;
+    let look = scene(&[]).look;
+    assert!(!is_for_memory(&event, &look));
+    event.trigger_comm = name("earlyoom");
+    assert!(is_for_memory(&event, &look));
+    let kill = kill(&event, scene(&[]), None);
+    assert_eq!(kill.signal.as_deref(), Some("SIGTERM"));
+}
+
+/// As before the kernel has chosen: the group tells what for.
+#[test]
+fn a_request_read_before_the_choice() {
+    let mut event = event(KILL);
+    event.request.known = Known::CONTROL_BEFORE;
+    let constraint = |event: &OomKill| kill(event, scene(&[]), None).constraint;
+    assert_eq!(constraint(&event), Constraint::None);
+    event.request.limit_group = 1;
+    assert_eq!(constraint(&event), Constraint::Memcg);
+}
+
+#[test]
+fn how_reclaim_and_compaction_failed() {
+    let mut event = event(KILL);
+    event.head.time_ns = 20_000_000_000;
+    event.request.known = Known::DIRECT_RECLAIM;
+    event.retry = Retry {
+        zone_ns: 19_000_000_000,
+        reclaimable: 25,
+        available: 100,
+        minimum: 200,
+        no_progress: 3,
+        zone: name("DMA32"),
+        compact_ns: 19_000_000_000,
+        order: 3,
+        result: 5,
+        retries: 16,
+        max_retries: 16,
+        ..Retry::NONE
+    };
+    let kill_of = |event: &OomKill| kill(event, scene(&["out_of_memory"]), None);
+    let found = kill_of(&event);
+    let explanation = crate::oom::explain::explain(&found);
+    let evidence = |id: &str| {
+        let mut all = explanation.findings.iter();
+        all.find(|one| one.id == id).map(|one| one.evidence.clone())
+    };
+    assert_eq!(
+        evidence("reclaim_gave_up").as_deref(),
+        Some(
+            "zone DMA32: 400 kB free and reclaimable, 100 kB of it reclaimable, minimum 800 kB; 3 rounds without progress"
+        )
+    );
+    assert_eq!(
+        evidence("compaction_failed").as_deref(),
+        Some("order 3; attempt 16 of 16")
+    );
+    // Of an earlier request, and of one that a cgroup's limit stopped.
+    event.head.time_ns = 40_000_000_000;
+    assert_eq!(kill_of(&event).reclaim, None);
+    event.head.time_ns = 20_000_000_000;
+    let kill = kill(&event, scene(&["mem_cgroup_out_of_memory"]), None);
+    assert_eq!((kill.reclaim, kill.compaction), (None, None));
 }
 
 #[test]
