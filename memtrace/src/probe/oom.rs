@@ -10,7 +10,7 @@ use memtrace_common::{Counter, oom::OomLayout};
 use super::{LoadError, load_error::why_not_loaded, object::OBJECT, pod::Wire};
 use crate::kernel::oom::{Candidate, HOOKS, Mechanism};
 
-/// Bytes of the ring buffer: 4,000 kills that nobody has read yet.
+/// Bytes of the ring buffer: about 3,800 kills that nobody has read yet.
 const RING_BYTES: u32 = 4 << 20;
 
 /// Maps of other families of programs, which need not be large here.
