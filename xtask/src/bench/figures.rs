@@ -132,7 +132,7 @@ pub(super) fn write(root: &Path, figures: &[Figure], runs: u32, kernel: &str) ->
     let (before, after) = around.with_context(|| format!("{PAGE} has no place for the table"))?;
     let rows: Vec<String> = figures.iter().map(Figure::to_string).collect();
     let table = format!(
-        "{before}{BEGIN}\n\n{runs} runs on Linux {kernel}.\n\n| what | goal | median | spread | |\n|---|---|---|---|---|\n{}\n\n{END}{after}",
+        "{before}{BEGIN}\n\nLinux {kernel}; runs of each kind: {runs}.\n\n| what | goal | median | spread | |\n|---|---|---|---|---|\n{}\n\n{END}{after}",
         rows.join("\n")
     );
     fs::write(&page, table)?;
