@@ -8,22 +8,10 @@ pub const SCHEMA: &str = "memtrace.heap.v1";
 
 impl Document for HeapReport {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: text::render,
-        },
+        Format::text(text::render),
         Format::JSON,
-        Format {
-            name: "folded",
-            extension: "folded",
-            render: |report, _, out| folded::render(report, out),
-        },
-        Format {
-            name: "svg",
-            extension: "svg",
-            render: |report, _, out| svg::render(report, out),
-        },
+        Format::folded(|report, _, out| folded::render(report, out)),
+        Format::svg(|report, _, out| svg::render(report, out)),
         Format {
             name: "html",
             extension: "html",

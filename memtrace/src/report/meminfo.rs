@@ -26,11 +26,7 @@ pub const SCHEMA: &str = "memtrace.meminfo.v1";
 
 impl Document for MeminfoReport {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: text::render,
-        },
+        Format::text(text::render),
         Format {
             name: "json",
             extension: "json",

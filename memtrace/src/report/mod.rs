@@ -10,6 +10,7 @@ pub mod heap;
 pub mod heapwalk;
 pub mod html;
 pub mod json;
+mod lines;
 pub mod meminfo;
 pub mod name;
 pub mod oom;
@@ -53,8 +54,11 @@ pub struct Format<D> {
     /// Of a file, without the dot.
     pub extension: &'static str,
     /// Writes the whole document.
-    pub render: fn(&D, &Style, &mut dyn Write) -> io::Result<()>,
+    pub render: Render<D>,
 }
+
+/// Writes a document.
+pub type Render<D> = fn(&D, &Style, &mut dyn Write) -> io::Result<()>;
 
 /// Formats of which a file or a stream holds one document; of the others, one
 /// may follow the other.
@@ -71,6 +75,33 @@ const EXCERPTS: &[&str] = &["text", "json"];
 const HISTORIES: &[&str] = &["pprof"];
 
 impl<D> Format<D> {
+    /// The document for people.
+    pub const fn text(render: Render<D>) -> Self {
+        Self {
+            name: "text",
+            extension: "txt",
+            render,
+        }
+    }
+
+    /// Stacks, one a line, for flame graphs.
+    pub const fn folded(render: Render<D>) -> Self {
+        Self {
+            name: "folded",
+            extension: "folded",
+            render,
+        }
+    }
+
+    /// A picture.
+    pub const fn svg(render: Render<D>) -> Self {
+        Self {
+            name: "svg",
+            extension: "svg",
+            render,
+        }
+    }
+
     /// Whether stacks belong in it whose allocations have all been freed.
     pub fn is_history(&self) -> bool {
         HISTORIES.contains(&self.name)

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Document, Format, findings,
+    Document, Format, findings, json,
     style::{Paint, Style},
     words::wrapped,
 };
@@ -59,19 +59,12 @@ impl OomReport {
 
 impl Document for OomReport {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: |report, style, out| text(report, style, out),
-        },
+        Format::text(|report, style, out| text(report, style, out)),
         // A stream of them is one a line.
         Format {
             name: "json",
             extension: "json",
-            render: |report, _, out| {
-                serde_json::to_writer(&mut *out, report)?;
-                writeln!(out)
-            },
+            render: |report, _, out| json::line(report, out),
         },
     ];
 }
@@ -92,22 +85,18 @@ pub struct OomList {
 
 impl Document for OomList {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: |list, style, out| {
-                table(&list.candidates, style, out)?;
-                writeln!(
-                    out,
-                    "{} of {} processes, the likeliest victim first",
-                    list.candidates.len(),
-                    list.candidate_count
-                )?;
-                list.remarks
-                    .iter()
-                    .try_for_each(|remark| paragraph(remark, style, out))
-            },
-        },
+        Format::text(|list, style, out| {
+            table(&list.candidates, style, out)?;
+            writeln!(
+                out,
+                "{} of {} processes, the likeliest victim first",
+                list.candidates.len(),
+                list.candidate_count
+            )?;
+            list.remarks
+                .iter()
+                .try_for_each(|remark| paragraph(remark, style, out))
+        }),
         Format::JSON,
     ];
 }

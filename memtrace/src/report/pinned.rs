@@ -9,6 +9,7 @@ use super::{
     assemble::{self, Facts},
     heap::Stack,
     heapwalk::{Arena, HeapWalk, Kind},
+    lines::Lines,
     style::Paint,
     text::{Text, whose},
 };

@@ -1,9 +1,10 @@
 //! The report for people: what leaks, how much, how fast, from where.
 use super::frames::{INDENT, rows};
 use super::heap::{HeapReport, Kind, Process, Stack};
+use super::lines::Lines;
 use super::name::printable;
 use super::style::Paint;
-use super::words::{number, percent, wrapped};
+use super::words::{number, percent};
 use crate::unit::{Count, Elapsed};
 use std::io::{self, Write};
 
@@ -33,28 +34,17 @@ pub(super) struct Text<'a> {
     out: &'a mut dyn Write,
 }
 
-impl Text<'_> {
-    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+impl Lines for Text<'_> {
+    fn style(&self) -> &Style {
+        self.style
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")
     }
+}
 
-    /// A sentence, wrapped where there is a width; further lines are indented.
-    pub(super) fn sentence(
-        &mut self,
-        indent: usize,
-        paint: Option<Paint>,
-        text: &str,
-    ) -> io::Result<()> {
-        for line in wrapped(text, indent, self.style.width) {
-            let line = match paint {
-                Some(paint) => self.style.paint(paint, &line).into_owned(),
-                None => line,
-            };
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
+impl Text<'_> {
     /// Which processes, and for how long.
     fn subject(&mut self) -> io::Result<()> {
         let report = self.report;

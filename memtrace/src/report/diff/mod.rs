@@ -18,22 +18,10 @@ pub const SCHEMA: &str = "memtrace.diff.v1";
 
 impl Document for DiffReport {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: text::render,
-        },
+        Format::text(text::render),
         Format::JSON,
-        Format {
-            name: "folded",
-            extension: "folded",
-            render: |report, _, out| graph::folded(report, out),
-        },
-        Format {
-            name: "svg",
-            extension: "svg",
-            render: |report, _, out| graph::svg(report, out),
-        },
+        Format::folded(|report, _, out| graph::folded(report, out)),
+        Format::svg(|report, _, out| graph::svg(report, out)),
     ];
 }
 

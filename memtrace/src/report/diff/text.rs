@@ -6,10 +6,11 @@ use crate::{
     report::{
         frames::{INDENT, rows},
         heap::Kind,
+        lines::Lines,
         name::printable,
         style::{Paint, Style},
         text::described,
-        words::{number, wrapped},
+        words::number,
     },
     unit::{Count, Elapsed},
 };
@@ -36,23 +37,17 @@ struct Text<'a> {
     out: &'a mut dyn Write,
 }
 
-impl Text<'_> {
+impl Lines for Text<'_> {
+    fn style(&self) -> &Style {
+        self.style
+    }
+
     fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")
     }
+}
 
-    /// Wrapped where there is a width; further lines are indented.
-    fn sentence(&mut self, indent: usize, paint: Option<Paint>, text: &str) -> io::Result<()> {
-        for line in wrapped(text, indent, self.style.width) {
-            let line = match paint {
-                Some(paint) => self.style.paint(paint, &line).into_owned(),
-                None => line,
-            };
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
+impl Text<'_> {
     fn sides(&mut self, report: &DiffReport) -> io::Result<()> {
         for (word, side) in [("OLD", &report.old), ("NEW", &report.new)] {
             let text = format!(

@@ -8,10 +8,11 @@ use crate::{
     report::{
         findings,
         frames::{INDENT, rows},
+        lines::Lines,
         name::printable,
         spark::spark,
         style::{Paint, Style},
-        words::{number, percent, wrapped},
+        words::{number, percent},
     },
     unit::{Bytes, Elapsed},
 };
@@ -54,22 +55,17 @@ struct Text<'a> {
     out: &'a mut dyn Write,
 }
 
-impl Text<'_> {
+impl Lines for Text<'_> {
+    fn style(&self) -> &Style {
+        self.style
+    }
+
     fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", text.trim_end())
     }
+}
 
-    fn sentence(&mut self, indent: usize, paint: Option<Paint>, text: &str) -> io::Result<()> {
-        for line in wrapped(text, indent, self.style.width) {
-            let line = match paint {
-                Some(paint) => self.style.paint(paint, &line).into_owned(),
-                None => line,
-            };
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
+impl Text<'_> {
     fn ranking(&mut self) -> io::Result<()> {
         let report = self.report;
         let head = format!(

@@ -13,14 +13,7 @@ use crate::{finding::Finding, heapwalk as walk};
 pub const SCHEMA: &str = "memtrace.heapwalk.v1";
 
 impl Document for HeapWalk {
-    const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: text::render,
-        },
-        Format::JSON,
-    ];
+    const FORMATS: &'static [Format<Self>] = &[Format::text(text::render), Format::JSON];
 }
 
 /// What one look into a heap found. Sizes in bytes: of chunks, that is, with

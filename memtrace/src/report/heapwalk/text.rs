@@ -5,9 +5,10 @@ use super::{Arena, FreeSizes, HeapWalk, Kind};
 use crate::{
     report::{
         Style, findings,
+        lines::Lines,
         name::printable,
         style::Paint,
-        words::{number, percent, wrapped},
+        words::{number, percent},
     },
     unit::{Bytes, Count},
 };
@@ -58,22 +59,17 @@ struct Text<'a> {
     out: &'a mut dyn Write,
 }
 
-impl Text<'_> {
+impl Lines for Text<'_> {
+    fn style(&self) -> &Style {
+        self.style
+    }
+
     fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")
     }
+}
 
-    fn sentence(&mut self, indent: usize, paint: Option<Paint>, text: &str) -> io::Result<()> {
-        for line in wrapped(text, indent, self.style.width) {
-            let line = match paint {
-                Some(paint) => self.style.paint(paint, &line).into_owned(),
-                None => line,
-            };
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
+impl Text<'_> {
     fn head(&mut self, heap: &HeapWalk) -> io::Result<()> {
         let process = &heap.process;
         let version = heap.glibc.as_deref().unwrap_or("of unknown version");

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     meminfo::tables::Cache,
-    report::{name::printable, words::number},
+    report::{lines::Lines, name::printable, words::number},
     unit::Count,
 };
 

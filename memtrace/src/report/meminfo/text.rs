@@ -10,9 +10,10 @@ use crate::{
     },
     report::{
         findings,
+        lines::Lines,
         name::printable,
         style::{Paint, Style},
-        words::{percent, wrapped},
+        words::percent,
     },
     unit::{Bytes, Count},
 };
@@ -71,18 +72,17 @@ fn is_shown(row: &Row) -> bool {
     row.kb != 0 || row.change_kb.is_some_and(|change| change != 0)
 }
 
-impl Text<'_> {
-    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+impl Lines for Text<'_> {
+    fn style(&self) -> &Style {
+        self.style
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{}", text.trim_end())
     }
+}
 
-    fn sentence(&mut self, indent: usize, text: &str) -> io::Result<()> {
-        for line in wrapped(text, indent, self.style.width) {
-            self.line(&line)?;
-        }
-        Ok(())
-    }
-
+impl Text<'_> {
     pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
         self.line("")?;
         let text = self.style.paint(Paint::Strong, text).into_owned();
@@ -97,7 +97,7 @@ impl Text<'_> {
             printable(&report.origin),
             kb(report.total_kb)
         );
-        self.sentence(2, &head)?;
+        self.sentence(2, None, &head)?;
         let Some(since) = &report.since else {
             return Ok(());
         };
@@ -192,7 +192,7 @@ impl Text<'_> {
             "In no row, since nobody says what they count: {}.",
             fields.join(", ")
         );
-        self.sentence(2, &text)
+        self.sentence(2, None, &text)
     }
 
     fn findings(&mut self) -> io::Result<()> {
@@ -226,7 +226,7 @@ impl Text<'_> {
                 printable(&holder.name),
                 hands(holder)
             );
-            self.sentence(20, &line)?;
+            self.sentence(20, None, &line)?;
         }
         for mount in shmem
             .mounts
@@ -245,7 +245,7 @@ impl Text<'_> {
                 kb(mount.kb.unwrap_or(0)),
                 printable(&mount.path)
             );
-            self.sentence(20, &line)?;
+            self.sentence(20, None, &line)?;
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Text<'_> {
             if at == 0 {
                 self.heading("How to read it")?;
             }
-            self.sentence(2, &format!("{}.", explanation.text))?;
+            self.sentence(2, None, &format!("{}.", explanation.text))?;
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl Text<'_> {
             self.line("")?;
         }
         for note in &report.notes {
-            self.sentence(6, &format!("Note: {}", printable(note)))?;
+            self.sentence(6, None, &format!("Note: {}", printable(note)))?;
         }
         Ok(())
     }

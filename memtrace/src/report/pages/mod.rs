@@ -29,22 +29,10 @@ pub const SCHEMA: &str = "memtrace.pages.v1";
 
 impl Document for PagesReport {
     const FORMATS: &'static [Format<Self>] = &[
-        Format {
-            name: "text",
-            extension: "txt",
-            render: text::render,
-        },
+        Format::text(text::render),
         Format::JSON,
-        Format {
-            name: "folded",
-            extension: "folded",
-            render: |report, _, out| folded::write(lines(report), out),
-        },
-        Format {
-            name: "svg",
-            extension: "svg",
-            render: |report, _, out| graph(report, out),
-        },
+        Format::folded(|report, _, out| folded::write(lines(report), out)),
+        Format::svg(|report, _, out| graph(report, out)),
     ];
 }
 
