@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use memtrace_common::pages::{SECTION_CHUNKS, SECTION_ORDER};
 
-/// Frames of a section.
-pub const SECTION_FRAMES: u64 = 1 << SECTION_ORDER;
+/// Frames of a section, and words of its part of the table.
+pub const SECTION_WORDS: usize = 1 << SECTION_ORDER;
+/// The same.
+pub const SECTION_FRAMES: u64 = SECTION_WORDS as u64;
 /// Bytes of a section's words.
 pub const SECTION_BYTES: u64 = SECTION_FRAMES * 8;
 

@@ -6,6 +6,7 @@ pub mod growth;
 mod job;
 mod laid_out;
 mod load_error;
+mod maps;
 mod misses;
 mod multi;
 pub mod object;

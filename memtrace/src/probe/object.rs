@@ -4,7 +4,7 @@ use std::{borrow::Cow, io, path::Path};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{ProbeKind, Program, ProgramError, UProbe},
 };
 use memtrace_common::{
@@ -22,6 +22,7 @@ use super::{
     job::{Job, LAID_OUT, MAPS},
     laid_out::laid_out,
     load_error::{refused, why_not_loaded},
+    maps::take,
     multi::MultiPrograms,
     plan::RETURN_PROGRAM,
     pod::Wire,
@@ -269,46 +270,28 @@ impl Programs {
 
     /// The ring buffer; once.
     pub fn ring(&mut self) -> Result<RingBuf<MapData>, LoadError> {
-        let name = "EVENTS";
-        self.take(name).and_then(|map| {
-            RingBuf::try_from(map).map_err(|source| LoadError::Map { name, source })
-        })
+        take(&mut self.ebpf, "EVENTS")
     }
 
     pub(super) fn array<T: Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<Array<MapData, T>, LoadError> {
-        self.take(name)
-            .and_then(|map| Array::try_from(map).map_err(|source| LoadError::Map { name, source }))
+        take(&mut self.ebpf, name)
     }
 
     pub(super) fn hash<K: Pod, V: Pod>(
         &mut self,
         name: &'static str,
     ) -> Result<HashMap<MapData, K, V>, LoadError> {
-        self.take(name).and_then(|map| {
-            HashMap::try_from(map).map_err(|source| LoadError::Map { name, source })
-        })
+        take(&mut self.ebpf, name)
     }
 
     pub(super) fn per_cpu(
         &mut self,
         name: &'static str,
     ) -> Result<PerCpuArray<MapData, u64>, LoadError> {
-        self.take(name).and_then(|map| {
-            PerCpuArray::try_from(map).map_err(|source| LoadError::Map { name, source })
-        })
-    }
-
-    fn take(&mut self, name: &'static str) -> Result<aya::maps::Map, LoadError> {
-        let missing = || MapError::InvalidName {
-            name: name.to_owned(),
-        };
-        self.ebpf.take_map(name).ok_or_else(|| LoadError::Map {
-            name,
-            source: missing(),
-        })
+        take(&mut self.ebpf, name)
     }
 
     /// The aya-log reader of the kernel side's diagnostics.

@@ -1,30 +1,23 @@
 //! Loads the programs that watch out-of-memory kills, and nothing else, and
 //! attaches each by the first mechanism that this kernel allows.
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{Program, ProgramError},
 };
 use memtrace_common::{Counter, oom::OomLayout};
 
-use super::{LoadError, load_error::why_not_loaded, object::OBJECT, pod::Wire};
+use super::{
+    LoadError,
+    load_error::why_not_loaded,
+    maps::{loader_without_processes, take},
+    object::OBJECT,
+    pod::Wire,
+};
 use crate::kernel::oom::{Candidate, HOOKS, Mechanism};
 
 /// Bytes of the ring buffer: about 3,800 kills that nobody has read yet.
 const RING_BYTES: u32 = 4 << 20;
-
-/// Maps of other families of programs, which need not be large here.
-pub(super) const UNUSED_MAPS: &[&str] = &[
-    "CALLS",
-    "THREADS",
-    "STACKS_SEEN",
-    "WALKS",
-    "PROCESSES",
-    "MAPPINGS",
-    "ROWS",
-    "COOKIES",
-    "SAMPLED",
-];
 
 /// The programs, attached.
 pub struct OomProbes {
@@ -48,13 +41,10 @@ impl OomProbes {
     /// not possible here.
     pub fn start(layout: &OomLayout, forced: &[String]) -> Result<Self, LoadError> {
         let layout = Wire(*layout);
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader_without_processes();
         loader
             .map_max_entries("EVENTS", RING_BYTES)
             .override_global("OOM", &layout, true);
-        for map in UNUSED_MAPS {
-            loader.map_max_entries(map, 1);
-        }
         let mut ebpf = loader.load(OBJECT).map_err(why_not_loaded)?;
         let types = Btf::from_sys_fs().ok();
         let (mut used, mut missing) = (Vec::new(), Vec::new());
@@ -90,18 +80,6 @@ impl OomProbes {
         let values = self.counters.get(&(Counter::RingFull as u32), 0);
         values.map_or(0, |values| values.iter().sum())
     }
-}
-
-fn take<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<M, LoadError> {
-    let missing = || aya::maps::MapError::InvalidName {
-        name: name.to_owned(),
-    };
-    let map = ebpf.take_map(name).ok_or_else(missing);
-    let map = map.and_then(M::try_from);
-    map.map_err(|source| LoadError::Map { name, source })
 }
 
 /// Tries the candidates in order; the last one's error stands for all.

@@ -20,7 +20,7 @@ use crate::{
         sections::Sections,
         zones::{self, Zones},
     },
-    probe::{LoadError, PageProbes},
+    probe::PageProbes,
 };
 
 /// What to watch, and how.
@@ -75,7 +75,7 @@ impl PageSession {
         let layout = kernel::pages::layout(btf.as_ref());
         let bulk = btf.as_ref().and_then(kernel::pages::bulk_allocator);
         let way = options.way;
-        let mut probes = PageProbes::start(
+        let (probes, ring) = PageProbes::start(
             &options.proc_root,
             layout,
             &sections,
@@ -83,12 +83,6 @@ impl PageSession {
             way,
             options.recall,
         )?;
-        let ring = probes.ring().ok_or_else(|| LoadError::Map {
-            name: "EVENTS",
-            source: aya::maps::MapError::InvalidName {
-                name: "EVENTS".to_owned(),
-            },
-        })?;
         notes.extend(probes.missing.iter().cloned());
         let mut session = Self {
             ring,

@@ -2,11 +2,9 @@
 #![expect(unsafe_code, reason = "memory that the kernel shares")]
 use std::{io, os::fd::AsFd, ptr::NonNull, sync::atomic::AtomicU64};
 
-use memtrace_common::pages::{CHUNK, SECTION_CHUNKS};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Bytes of a section's part.
-pub(super) const SECTION_BYTES: usize = SECTION_CHUNKS as usize * CHUNK * 8;
+use crate::pages::sections::SECTION_WORDS;
 
 /// The table.
 pub(super) struct FrameMemory {
@@ -20,7 +18,7 @@ impl FrameMemory {
     /// # Errors
     /// The map is smaller, or none that can be mapped.
     pub(super) fn map(map: impl AsFd, sections: usize) -> io::Result<Self> {
-        let length = sections.saturating_mul(SECTION_BYTES);
+        let length = bytes(sections);
         // SAFETY: a new mapping where the kernel likes; nothing else is there.
         let start = unsafe {
             mmap(
@@ -41,19 +39,22 @@ impl FrameMemory {
         if place >= self.sections {
             return &[];
         }
-        let words = SECTION_BYTES / 8;
         // SAFETY: within the mapping, which is as long as `sections` says.
-        let first = unsafe { self.start.add(place * words) };
+        let first = unsafe { self.start.add(place * SECTION_WORDS) };
         // SAFETY: mapped as long as `self` lives, aligned to pages. The kernel
         // side changes words meanwhile, therefore they are atomic; they are
         // only loaded here, which needs no right to write.
-        unsafe { std::slice::from_raw_parts(first.as_ptr(), words) }
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), SECTION_WORDS) }
     }
+}
+
+fn bytes(sections: usize) -> usize {
+    sections.saturating_mul(SECTION_WORDS * size_of::<AtomicU64>())
 }
 
 impl Drop for FrameMemory {
     fn drop(&mut self) {
-        let length = self.sections.saturating_mul(SECTION_BYTES);
+        let length = bytes(self.sections);
         // SAFETY: the mapping of `map`, of which nothing is borrowed any more.
         let unmapped = unsafe { munmap(self.start.as_ptr().cast(), length) };
         if let Err(error) = unmapped {

@@ -6,7 +6,7 @@ mod sample;
 use std::{path::Path, sync::atomic::Ordering::Relaxed};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{Program, ProgramError},
 };
@@ -18,8 +18,8 @@ use memtrace_common::{
 use super::{
     LoadError,
     load_error::{refused, why_not_loaded},
+    maps::{self, loader_without_processes, take},
     object::OBJECT,
-    oom::UNUSED_MAPS,
     pod::Wire,
 };
 use crate::{
@@ -48,7 +48,6 @@ const BULK_UNSEEN: &str = "pages that the bulk allocator hands out (vmalloc's, t
 /// The programs, attached.
 pub struct PageProbes {
     ebpf: Ebpf,
-    ring: Option<RingBuf<MapData>>,
     sums: PerCpuArray<MapData, u64>,
     exited: HashMap<MapData, u32, [u8; COMM]>,
     memory: FrameMemory,
@@ -59,7 +58,7 @@ pub struct PageProbes {
 }
 
 impl PageProbes {
-    /// Loads and attaches. `bulk`: the kernel's bulk allocator, if it has one;
+    /// Loads and attaches; also returns the ring buffer. `bulk`: the kernel's bulk allocator, if it has one;
     /// `forced`: no other way will do; `recall`: whether walks are remembered.
     ///
     /// # Errors
@@ -71,15 +70,15 @@ impl PageProbes {
         bulk: Option<&str>,
         forced: Option<&'static Way>,
         recall: bool,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let ways = WAYS.iter();
         let ways = ways.filter(|way| forced.is_none_or(|forced| *way == forced));
         let mut last = None;
         for way in ways {
             match Self::by(way, proc_root, layout, sections, bulk, recall) {
-                Ok(probes) => {
+                Ok(started) => {
                     log::info!("watching pages by {}", way.label);
-                    return Ok(probes);
+                    return Ok(started);
                 }
                 Err(error @ LoadError::NotPermitted { .. }) => return Err(error),
                 Err(error) => {
@@ -101,7 +100,7 @@ impl PageProbes {
         sections: &Sections,
         bulk: Option<&str>,
         recall: bool,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<(Self, RingBuf<MapData>), LoadError> {
         let found = memory_map(proc_root, layout.page_size);
         let mut missing = Vec::new();
         match found {
@@ -135,8 +134,8 @@ impl PageProbes {
         for (name, tracepoint) in programs() {
             attach(&mut ebpf, name, tracepoint)?;
         }
-        Ok(Self {
-            ring: Some(take(&mut ebpf, "EVENTS")?),
+        let ring = take(&mut ebpf, "EVENTS")?;
+        let probes = Self {
             sums: take(&mut ebpf, "PAGE_SUMS")?,
             exited: take(&mut ebpf, "PAGE_EXITED")?,
             ebpf,
@@ -144,12 +143,8 @@ impl PageProbes {
             sections: sections.clone(),
             way,
             missing,
-        })
-    }
-
-    /// The ring buffer; once.
-    pub fn ring(&mut self) -> Option<RingBuf<MapData>> {
-        self.ring.take()
+        };
+        Ok((probes, ring))
     }
 
     /// How pages are seen.
@@ -218,10 +213,7 @@ impl PageProbes {
 fn load(layout: &PagesLayout, sections: &Sections, recall: bool) -> Result<Ebpf, LoadError> {
     let layout = Wire(*layout);
     let recall = u8::from(recall);
-    let mut loader = EbpfLoader::new();
-    for map in UNUSED_MAPS {
-        loader.map_max_entries(map, 1);
-    }
+    let mut loader = loader_without_processes();
     loader
         .map_max_entries("EVENTS", RING_BYTES)
         .map_max_entries("PAGE_FRAMES", sections.chunks())
@@ -237,22 +229,16 @@ fn load(layout: &PagesLayout, sections: &Sections, recall: bool) -> Result<Ebpf,
 fn map_frames(ebpf: &mut Ebpf, sections: &Sections) -> Result<FrameMemory, LoadError> {
     let name = "PAGE_FRAMES";
     let failed = |source| LoadError::Map { name, source };
-    let missing = || MapError::InvalidName {
-        name: name.to_owned(),
-    };
     let Some(Map::Array(map)) = ebpf.map(name) else {
-        return Err(failed(missing()));
+        return Err(failed(maps::missing(name)));
     };
     FrameMemory::map(map.fd(), sections.len()).map_err(|source| failed(MapError::IoError(source)))
 }
 
 fn fill_sections(ebpf: &mut Ebpf, sections: &Sections) -> Result<(), LoadError> {
     let name = "PAGE_SECTIONS";
-    let missing = || MapError::InvalidName {
-        name: name.to_owned(),
-    };
     // Borrowed: the programs that use it are loaded later.
-    let map = ebpf.map_mut(name).ok_or_else(missing);
+    let map = ebpf.map_mut(name).ok_or_else(|| maps::missing(name));
     let places = map.and_then(Array::<&mut MapData, u32>::try_from);
     let mut places = places.map_err(|source| LoadError::Map { name, source })?;
     for (section, place) in sections.all() {
@@ -297,18 +283,4 @@ fn attach_bulk(ebpf: &mut Ebpf, function: &str) -> Result<(), ProgramError> {
     };
     program.load(function, &types)?;
     program.attach().map(drop)
-}
-
-fn take<M: TryFrom<Map, Error = MapError>>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-) -> Result<M, LoadError> {
-    let missing = || MapError::InvalidName {
-        name: name.to_owned(),
-    };
-    let map = ebpf
-        .take_map(name)
-        .ok_or_else(missing)
-        .and_then(M::try_from);
-    map.map_err(|source| LoadError::Map { name, source })
 }

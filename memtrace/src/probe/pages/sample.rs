@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Array, MapData},
     programs::{Program, ProgramError},
 };
@@ -13,7 +13,13 @@ use nix::sys::prctl;
 
 use crate::{
     kernel::pages::SAMPLER,
-    probe::{LoadError, load_error::why_not_loaded, object::OBJECT, oom::UNUSED_MAPS, pod::Wire},
+    probe::{
+        LoadError,
+        load_error::why_not_loaded,
+        maps::{loader_without_processes, take},
+        object::OBJECT,
+        pod::Wire,
+    },
 };
 
 /// How many pages to touch, and how many of them must have been seen.
@@ -61,11 +67,8 @@ fn attach() -> Result<(Ebpf, Array<MapData, Wire<Samples>>), LoadError> {
         .as_raw_nonzero()
         .get()
         .cast_unsigned();
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader_without_processes();
     loader.override_global("SAMPLED_THREAD", &thread, true);
-    for map in UNUSED_MAPS {
-        loader.map_max_entries(map, 1);
-    }
     loader.map_max_entries("EVENTS", 4096);
     let mut ebpf = loader.load(OBJECT).map_err(why_not_loaded)?;
     let (name, tracepoint) = SAMPLER;
@@ -79,7 +82,7 @@ fn attach() -> Result<(Ebpf, Array<MapData, Wire<Samples>>), LoadError> {
         program: name.to_owned(),
         source,
     })?;
-    let samples = super::take(&mut ebpf, "PAGE_SAMPLES")?;
+    let samples = take(&mut ebpf, "PAGE_SAMPLES")?;
     Ok((ebpf, samples))
 }
 
