@@ -1,5 +1,5 @@
 //! What may be typed. Nothing here does anything.
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::HashSet, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
@@ -201,6 +201,13 @@ pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("it must be at least 10ms".to_owned());
     }
     Ok(interval)
+}
+
+/// Each once, in their order.
+pub(super) fn distinct(pids: &[u32]) -> Vec<u32> {
+    let mut seen = HashSet::new();
+    let pids = pids.iter().copied();
+    pids.filter(|pid| seen.insert(*pid)).collect()
 }
 
 /// How many stacks to show where nothing is said.

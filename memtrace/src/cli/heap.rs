@@ -1,5 +1,5 @@
 //! `memtrace -p PID` and `memtrace -- COMMAND`: outstanding allocations.
-use std::{collections::HashSet, ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
 use nix::{
@@ -13,9 +13,9 @@ use nix::{
 use tokio::sync::mpsc;
 
 use super::{
-    args::Args,
+    args::{Args, distinct},
     output::Output,
-    run::{Changes, Run},
+    run::{Changes, Run, with_a_worker},
     signals::{self, Asked, Signals},
     tell, top,
 };
@@ -40,11 +40,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<i32> {
     let output = Output::open(&args.reporting)?.raw(args.raw);
     signals::hold().context("failed to hold signals back")?;
     let recorder = recorder(args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = with_a_worker()?;
     runtime.block_on(async {
         if args.command.is_empty() {
             trace_running(args, output, recorder).await
@@ -95,9 +91,7 @@ async fn trace_running(
     recorder: Option<Recorder>,
 ) -> anyhow::Result<i32> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
-    let mut pids = args.pid.clone();
-    let mut seen = HashSet::new();
-    pids.retain(|pid| seen.insert(*pid));
+    let pids = distinct(&args.pid);
     let (mut session, reader) = Session::prepare(options(args), &pids)?;
     log_kernel_side(&mut session, args);
     session.attach()?;

@@ -14,7 +14,7 @@ use super::{
     args::parse_interval,
     output::Output,
     reporting::Reporting,
-    run::nanoseconds,
+    run::{nanoseconds, on_one_thread},
     signals::{self, Signals},
 };
 use crate::{
@@ -158,10 +158,7 @@ fn text(input: impl io::Read) -> anyhow::Result<String> {
 fn watch(args: &MeminfoArgs, interval: Duration) -> anyhow::Result<i32> {
     let output = Output::open(&args.reporting)?;
     signals::hold().context("failed to hold signals back")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = on_one_thread()?;
     runtime.block_on(watch_until_asked(args, output, interval))?;
     Ok(0)
 }

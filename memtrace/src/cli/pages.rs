@@ -12,7 +12,7 @@ use super::{
     args::parse_interval,
     output::Output,
     reporting::Reporting,
-    run::until,
+    run::{on_one_thread, until},
     signals::{self, Signals},
     tell,
 };
@@ -129,10 +129,7 @@ fn way() -> impl TypedValueParser<Value = &'static Way> {
 pub(super) fn run(args: &PagesArgs) -> anyhow::Result<i32> {
     let mut output = Output::open(&args.reporting)?;
     signals::hold().context("failed to hold signals back")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = on_one_thread()?;
     let report = runtime.block_on(watch(args))?;
     output.write(&report)?;
     Ok(0)

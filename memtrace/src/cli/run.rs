@@ -4,6 +4,7 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
@@ -116,21 +117,8 @@ impl<'a> Run<'a> {
         // Whoever waits for probes goes on without.
         self.changes = None;
         self.look().await?;
-        let (end, mut probes) = self.session.end();
-        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
-        let detached = loop {
-            tokio::select! {
-                detached = &mut detaching => break detached,
-                Some(batch) = self.reader.next() => self.session.apply(&batch),
-            }
-        };
-        detached.context("failed to take the probes out")?;
-        // Only now is everything in the ring buffer that will ever be.
-        self.reader.stop();
-        while let Some(batch) = self.reader.next().await {
-            self.session.apply(&batch);
-        }
-        self.session.any_alive();
+        let end = self.session.finish(&mut self.reader).await;
+        let end = end.context("failed to take the probes out")?;
         let reported = self.report(end);
         self.recorded = self.session.finish_recording(end, &mut self.symbolizer);
         reported?;
@@ -188,6 +176,21 @@ impl<'a> Run<'a> {
         drop(progress);
         self.output.write(&report)
     }
+}
+
+/// A runtime on the calling thread alone.
+pub(super) fn on_one_thread() -> anyhow::Result<Runtime> {
+    built(&mut Builder::new_current_thread())
+}
+
+/// A runtime with a thread beside the calling one.
+pub(super) fn with_a_worker() -> anyhow::Result<Runtime> {
+    built(Builder::new_multi_thread().worker_threads(1))
+}
+
+fn built(builder: &mut Builder) -> anyhow::Result<Runtime> {
+    let runtime = builder.enable_all().build();
+    runtime.context("failed to start the asynchronous runtime")
 }
 
 /// Never, where nobody is followed.

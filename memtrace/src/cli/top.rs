@@ -6,10 +6,10 @@ use clap::Args;
 use memtrace_common::unwind::Method;
 
 use super::{
-    args::{self, parse_interval, parse_sample},
+    args::{self, distinct, parse_interval, parse_sample},
     heap,
     reporting::Color,
-    run::shown,
+    run::{on_one_thread, shown},
     signals::{self, Signals},
 };
 use crate::{
@@ -73,9 +73,6 @@ pub(super) fn run(args: &TopArgs) -> anyhow::Result<i32> {
 /// The live view of the processes that are to be traced.
 pub(super) fn trace(args: &args::Args) -> anyhow::Result<i32> {
     let shown = shown(args);
-    let mut pids = args.pid.clone();
-    let mut seen = std::collections::HashSet::new();
-    pids.retain(|pid| seen.insert(*pid));
     show(&Options {
         session: session::Options {
             log_level: 0,
@@ -84,7 +81,7 @@ pub(super) fn trace(args: &args::Args) -> anyhow::Result<i32> {
         filter: shown.filter,
         order: shown.order,
         interval: args.interval.unwrap_or(INTERVAL),
-        pids,
+        pids: distinct(&args.pid),
         style: style(args.reporting.color, args.raw),
     })
 }
@@ -99,10 +96,7 @@ fn style(color: Color, raw: bool) -> Style {
 
 fn show(options: &Options) -> anyhow::Result<i32> {
     signals::hold().context("failed to hold signals back")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = on_one_thread()?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
         let asked = async move {

@@ -20,6 +20,7 @@ use memtrace_common::{Counter, unwind::Method};
 pub use pages::{PageOptions, PageSession};
 pub use recording::Recording;
 use start::{Start, Started};
+use tokio::task::JoinError;
 pub use traced::Traced;
 use traced::why_no_allocator;
 
@@ -267,6 +268,29 @@ impl Session {
     /// The kernel side's diagnostics, through aya-log.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         self.programs.logger()
+    }
+
+    /// Ends the run now and takes the probes out. All that happened until then is
+    /// taken in. Returns the time at which it ended.
+    ///
+    /// # Errors
+    /// The thread that takes the probes out has panicked.
+    pub async fn finish(&mut self, reader: &mut Reader) -> Result<u64, JoinError> {
+        let (end, mut probes) = self.end();
+        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
+        loop {
+            tokio::select! {
+                detached = &mut detaching => break detached?,
+                Some(batch) = reader.next() => self.apply(&batch),
+            }
+        }
+        // Only now is everything in the ring buffer that will ever be.
+        reader.stop();
+        while let Some(batch) = reader.next().await {
+            self.apply(&batch);
+        }
+        self.any_alive();
+        Ok(end)
     }
 
     /// Ends the run now: what happens from here on is not taken in. Returns

@@ -175,25 +175,14 @@ impl Trace<'_> {
     /// Takes the probes out and tells what was outstanding when that began, if
     /// anybody wants to know.
     async fn finish(&mut self, end: End) {
-        let (now_ns, mut probes) = self.session.end();
         if end == End::Nothing {
-            probes.detach();
+            self.session.end().1.detach();
             return;
         }
-        let mut detaching = tokio::task::spawn_blocking(move || probes.detach());
-        loop {
-            tokio::select! {
-                // Probes that are not taken out end with the descriptors.
-                _ = &mut detaching => break,
-                Some(batch) = self.reader.next() => self.session.apply(&batch),
-            }
+        // Where a thread has panicked, the screen says so.
+        if let Ok(now_ns) = self.session.finish(&mut self.reader).await {
+            self.report(now_ns);
         }
-        self.reader.stop();
-        while let Some(batch) = self.reader.next().await {
-            self.session.apply(&batch);
-        }
-        self.session.any_alive();
-        self.report(now_ns);
     }
 
     fn report(&mut self, now_ns: u64) {

@@ -1,10 +1,7 @@
 //! `memtrace growth`: what makes processes grow.
 mod args;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -13,8 +10,9 @@ pub(super) use args::GrowthArgs;
 use args::{PROCESSES, STACKS};
 
 use super::{
+    args::distinct,
     output::Output,
-    run::{ended, nanoseconds, until},
+    run::{ended, nanoseconds, until, with_a_worker},
     signals::{self, Exit, Signals},
     tell,
 };
@@ -38,11 +36,7 @@ const PROC: &str = "/proc";
 pub(super) fn run(args: &GrowthArgs) -> anyhow::Result<i32> {
     let mut output = Output::open(&args.reporting)?;
     signals::hold().context("failed to hold signals back")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = with_a_worker()?;
     let report = runtime.block_on(async {
         if args.all {
             rank(args).await
@@ -122,13 +116,7 @@ impl Subject {
 
 async fn watch(args: &GrowthArgs) -> anyhow::Result<GrowthReport> {
     let mut signals = Signals::listen().context("failed to listen for signals")?;
-    let mut seen = HashSet::new();
-    let pids: Vec<u32> = args
-        .pid
-        .iter()
-        .copied()
-        .filter(|pid| seen.insert(*pid))
-        .collect();
+    let pids = distinct(&args.pid);
     let subjects: Result<Vec<_>, _> = pids.iter().map(|pid| Subject::find(*pid)).collect();
     let mut subjects = subjects?;
     let mut probes = if args.no_probes {

@@ -12,7 +12,10 @@ use tokio::{
 
 use super::{OomArgs, guard, kmsg::KernelLog, sink::Sink};
 use crate::{
-    cli::signals::{self, Signals},
+    cli::{
+        run::on_one_thread,
+        signals::{self, Signals},
+    },
     event::poll::readable,
     kernel::{self, btf::Btf},
     oom::{
@@ -36,10 +39,7 @@ pub(super) fn run(args: &OomArgs) -> anyhow::Result<i32> {
     let sink = Sink::open(&args.reporting)?;
     signals::hold().context("failed to hold signals back")?;
     // One thread: less to lock.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the asynchronous runtime")?;
+    let runtime = on_one_thread()?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("failed to listen for signals")?;
         let mut recorder = Recorder::start(sink, args)?;
