@@ -1,12 +1,15 @@
 //! What the live view knows and shows: snapshots and keys in, wishes out. No
 //! I/O, no clock.
 mod act;
+mod baseline;
 pub mod memory;
 pub mod processes;
 pub mod scroll;
 mod stack_row;
 pub mod stacks;
 pub mod table;
+
+use ratatui::text::Line;
 
 use super::views;
 use crate::report::{Style, heap::HeapReport, json, name::printable};
@@ -111,6 +114,8 @@ pub struct Model {
     pub help: Scroll,
     /// Of the terminal.
     pub size: (u16, u16),
+    /// The body of this tab as text, empty where it is a list: as it fitted last.
+    pub lines: Vec<Line<'static>>,
     /// The number of the latest trace.
     trace: u64,
     /// Its latest report, while new figures wait: there may be none after it.
@@ -131,6 +136,7 @@ impl Model {
             memory: Memory::default(),
             help: Scroll::default(),
             size: (0, 0),
+            lines: Vec::new(),
             trace: 0,
             waiting: None,
         }
@@ -229,7 +235,8 @@ impl Model {
         self.stacks.table.settle(page);
         let help = views::help_lines().len();
         self.help.settle(help, page);
-        let lines = views::lines(self).len();
+        self.lines = views::lines(self);
+        let lines = self.lines.len();
         match self.tab {
             Tab::Processes => {}
             Tab::Stacks => self.stacks.scroll.settle(lines, page),

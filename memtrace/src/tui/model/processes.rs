@@ -1,7 +1,10 @@
 //! The tab of processes: all of the machine, by how they grow.
 use std::collections::HashMap;
 
-use super::table::{Column, Row, Table};
+use super::{
+    baseline::{Baseline, grown},
+    table::{Column, Row, Table},
+};
 use crate::{
     growth::{Confidence, Verdict, signed},
     report::{
@@ -166,19 +169,13 @@ impl ProcessRow {
     }
 }
 
-/// What was held at one moment, by row.
-struct Mark {
-    duration_ns: u64,
-    held: HashMap<u64, u64>,
-}
-
 /// The tab.
 pub struct Processes {
     /// Its list.
     pub table: Table<ProcessRow>,
     /// The latest look.
     pub report: Option<GrowthReport>,
-    mark: Option<Mark>,
+    baseline: Baseline,
 }
 
 impl Default for Processes {
@@ -186,7 +183,7 @@ impl Default for Processes {
         Self {
             table: Table::new(COLUMNS, BY_GROWTH),
             report: None,
-            mark: None,
+            baseline: Baseline::default(),
         }
     }
 }
@@ -212,23 +209,20 @@ impl Processes {
     /// Tells growth from now on.
     pub fn mark(&mut self) {
         let rows = self.table.rows.iter();
-        self.mark = Some(Mark {
-            duration_ns: self.duration_ns(),
-            held: rows.map(|row| (row.key(), row.process.rss_bytes)).collect(),
-        });
+        let held = rows.map(|row| (row.key(), row.process.rss_bytes));
+        self.baseline.set(self.duration_ns(), held);
         self.compare();
     }
 
     /// Tells growth from the first look on.
     pub fn unmark(&mut self) {
-        self.mark = None;
+        self.baseline.clear();
         self.compare();
     }
 
     /// How long ago the baseline was set.
     pub fn marked_ago_ns(&self) -> Option<u64> {
-        let mark = self.mark.as_ref()?;
-        Some(self.duration_ns().saturating_sub(mark.duration_ns))
+        self.baseline.age_ns(self.duration_ns())
     }
 
     fn duration_ns(&self) -> u64 {
@@ -236,19 +230,14 @@ impl Processes {
     }
 
     fn compare(&mut self) {
-        self.table.only_grown = self.mark.is_some();
+        self.table.only_grown = self.marked_ago_ns().is_some();
         for row in &mut self.table.rows {
-            let (now, process) = (row.process.rss_bytes, &row.process);
-            row.marked = self.mark.is_some();
-            row.grown = match &self.mark {
-                None => process.rss_growth_bytes,
-                // One that began later had nothing.
-                Some(mark) => {
-                    let before = mark.held.get(&row.key()).copied().unwrap_or(0);
-                    let grown = i128::from(now) - i128::from(before);
-                    i64::try_from(grown).unwrap_or(i64::MAX)
-                }
-            };
+            let before = self.baseline.held(row.key());
+            let process = &row.process;
+            row.marked = before.is_some();
+            row.grown = before.map_or(process.rss_growth_bytes, |before| {
+                grown(before, process.rss_bytes)
+            });
         }
     }
 

@@ -1,7 +1,10 @@
 //! One stack in the list of stacks, and the columns of that list.
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::table::{Column, Row};
+use super::{
+    baseline::grown,
+    table::{Column, Row},
+};
 use crate::{
     report::{
         heap::{Frame, HeapReport, Stack},
@@ -78,8 +81,7 @@ impl StackRow {
     /// Tells growth over this time; `before`: from what the baseline says, where
     /// there is one.
     pub(super) fn compare(&mut self, before: Option<u64>, over_ns: u64) {
-        let grown = i128::from(self.bytes) - i128::from(before.unwrap_or(0));
-        self.grown = i64::try_from(grown).unwrap_or(i64::MAX);
+        self.grown = grown(before.unwrap_or(0), self.bytes);
         self.over_ns = over_ns;
         self.marked = before.is_some();
     }

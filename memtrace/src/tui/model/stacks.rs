@@ -2,6 +2,7 @@
 use std::collections::HashMap;
 
 use super::{
+    baseline::Baseline,
     scroll::Scroll,
     stack_row::{BY_BYTES, BY_COUNT, COLUMNS, StackRow, identity},
     table::{Row as _, Table},
@@ -60,12 +61,6 @@ pub enum Page {
     Text,
 }
 
-/// What was outstanding at one moment, by row.
-struct Mark {
-    duration_ns: u64,
-    bytes: HashMap<u64, u64>,
-}
-
 /// The tab.
 pub struct Stacks {
     /// The processes that are traced, or were.
@@ -81,7 +76,7 @@ pub struct Stacks {
     /// The latest.
     pub report: Option<HeapReport>,
     history: HashMap<u64, Series<(u64, u64)>>,
-    mark: Option<Mark>,
+    baseline: Baseline,
 }
 
 impl Default for Stacks {
@@ -94,7 +89,7 @@ impl Default for Stacks {
             scroll: Scroll::default(),
             report: None,
             history: HashMap::new(),
-            mark: None,
+            baseline: Baseline::default(),
         }
     }
 }
@@ -154,23 +149,20 @@ impl Stacks {
     /// Tells growth from now on.
     pub fn mark(&mut self) {
         let rows = self.table.rows.iter();
-        self.mark = Some(Mark {
-            duration_ns: self.duration_ns(),
-            bytes: rows.map(|row| (row.key(), row.bytes)).collect(),
-        });
+        let held = rows.map(|row| (row.key(), row.bytes));
+        self.baseline.set(self.duration_ns(), held);
         self.compare();
     }
 
     /// Tells growth from the beginning of the trace on.
     pub fn unmark(&mut self) {
-        self.mark = None;
+        self.baseline.clear();
         self.compare();
     }
 
     /// How long ago the baseline was set.
     pub fn marked_ago_ns(&self) -> Option<u64> {
-        let mark = self.mark.as_ref()?;
-        Some(self.duration_ns().saturating_sub(mark.duration_ns))
+        self.baseline.age_ns(self.duration_ns())
     }
 
     fn duration_ns(&self) -> u64 {
@@ -178,13 +170,10 @@ impl Stacks {
     }
 
     fn compare(&mut self) {
-        self.table.only_grown = self.mark.is_some();
+        self.table.only_grown = self.marked_ago_ns().is_some();
         let over_ns = self.marked_ago_ns().unwrap_or(self.duration_ns());
         for row in &mut self.table.rows {
-            // What was not there then had nothing.
-            let before = |mark: &Mark| mark.bytes.get(&row.key()).copied().unwrap_or(0);
-            let before = self.mark.as_ref().map(before);
-            row.compare(before, over_ns);
+            row.compare(self.baseline.held(row.key()), over_ns);
         }
     }
 

@@ -1,5 +1,8 @@
 //! A panic must not leave a terminal behind that nobody can type into.
-use std::process::{Command, Stdio};
+use std::{
+    env,
+    process::{Command, Stdio},
+};
 
 use crate::{
     report::Style,
@@ -9,10 +12,10 @@ use crate::{
 /// What the panic says.
 const WORDS: &str = "a bug that is not there";
 
-/// Not a test by itself: on a terminal of its own it is what the test below runs.
-#[test]
-#[ignore = "a_panic_gives_the_terminal_back runs it, on a terminal"]
-fn panics_while_drawing() {
+/// Set where the test runs itself, on a terminal of its own.
+const ON_TERMINAL: &str = "MEMTRACE_TEST_ON_TERMINAL";
+
+fn panic_while_drawing() {
     let mut screen = Screen::enter(false).expect("a terminal");
     let mut model = Model::new(Style::default());
     screen.draw(&mut model).expect("a drawing");
@@ -21,12 +24,16 @@ fn panics_while_drawing() {
 
 #[test]
 fn a_panic_gives_the_terminal_back() {
-    let program = std::env::current_exe().expect("this program");
-    let test = "--ignored --exact --nocapture tui::tests::panics::panics_while_drawing";
+    if env::var_os(ON_TERMINAL).is_some() {
+        return panic_while_drawing();
+    }
+    let program = env::current_exe().expect("this program");
+    let test = "--exact --nocapture tui::tests::panics::a_panic_gives_the_terminal_back";
     let command = format!("stty -g; '{}' {test}; stty -g", program.display());
     let output = Command::new("script")
         .args(["--quiet", "--command", &command, "/dev/null"])
         .env("TERM", "xterm")
+        .env(ON_TERMINAL, "1")
         .stdin(Stdio::null())
         .output()
         .expect("script, of bsdutils");

@@ -1,13 +1,8 @@
 //! The balance sheet of the machine.
 use ratatui::text::Line;
 
-use super::ansi;
-use crate::{
-    finding::Severity,
-    report::words::{number, wrapped},
-    tui::model::Model,
-    unit::Bytes,
-};
+use super::{ansi, paragraph};
+use crate::{finding::Severity, report::words::number, tui::model::Model, unit::Bytes};
 
 pub(super) fn summary(model: &Model) -> String {
     let Some(report) = &model.memory.report else {
@@ -41,8 +36,7 @@ pub(super) fn summary(model: &Model) -> String {
 pub(super) fn lines(model: &Model) -> Vec<Line<'static>> {
     let memory = &model.memory;
     if let Some(why) = &memory.failed {
-        let lines = wrapped(why, 0, Some(usize::from(model.size.0)));
-        return lines.into_iter().map(Line::raw).collect();
+        return paragraph(why, model.size.0);
     }
     let Some(report) = &memory.report else {
         return Vec::new();

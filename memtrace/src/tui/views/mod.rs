@@ -72,15 +72,10 @@ const VIEWS: &[View] = &[
         tab: Tab::Memory,
         summary: memory::summary,
         body: |model, area, buffer| {
-            text(
-                &memory::lines(model),
-                model.memory.scroll.first,
-                area,
-                buffer,
-            );
+            text(&model.lines, model.memory.scroll.first, area, buffer);
         },
         lines: memory::lines,
-        about: |model| position(memory::lines(model).len(), model.memory.scroll.first, model),
+        about: |model| position(model.memory.scroll.first, model),
     },
 ];
 
@@ -146,9 +141,13 @@ fn too_small(area: Rect, buffer: &mut Buffer) {
         "memtrace needs {columns}×{lines}, this is {}×{} (q quits)",
         area.width, area.height
     );
-    let wrapped = wrapped(&words, 0, Some(usize::from(area.width)));
-    let wrapped: Vec<Line<'static>> = wrapped.into_iter().map(Line::raw).collect();
-    text(&wrapped, 0, area, buffer);
+    text(&paragraph(&words, area.width), 0, area, buffer);
+}
+
+/// Words in as many lines as it takes.
+fn paragraph(words: &str, width: u16) -> Vec<Line<'static>> {
+    let lines = wrapped(words, 0, Some(usize::from(width)));
+    lines.into_iter().map(Line::raw).collect()
 }
 
 /// Cut at the edge, with a mark that says so.
@@ -240,7 +239,8 @@ fn text(lines: &[Line<'static>], first: usize, area: Rect, buffer: &mut Buffer) 
 }
 
 /// Where in a text one is.
-fn position(lines: usize, first: usize, model: &Model) -> String {
+fn position(first: usize, model: &Model) -> String {
+    let lines = model.lines.len();
     let last = (first + page(model)).min(lines);
     match lines {
         0 => String::new(),
@@ -252,8 +252,7 @@ fn stacks(model: &Model, area: Rect, buffer: &mut Buffer) {
     if model.stacks.page == Page::List && model.stacks.report.is_some() {
         table::draw(&model.stacks.table, model, area, buffer);
     } else {
-        let first = model.stacks.scroll.first;
-        text(&stack_lines(model), first, area, buffer);
+        text(&model.lines, model.stacks.scroll.first, area, buffer);
     }
 }
 
@@ -275,8 +274,7 @@ fn nothing_yet(model: &Model) -> Vec<Line<'static>> {
         State::Failed(why) => why,
         _ => "The stacks come with the first allocations.",
     };
-    let lines = wrapped(words, 0, Some(usize::from(model.size.0)));
-    lines.into_iter().map(Line::raw).collect()
+    paragraph(words, model.size.0)
 }
 
 fn stacks_about(model: &Model) -> String {
@@ -290,6 +288,6 @@ fn stacks_about(model: &Model) -> String {
             };
             table::about(&stacks.table, "stack", "stacks") + &notes
         }
-        _ => position(stack_lines(model).len(), stacks.scroll.first, model),
+        _ => position(stacks.scroll.first, model),
     }
 }
