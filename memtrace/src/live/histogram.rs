@@ -49,6 +49,14 @@ impl Ages {
         add(&mut sum.1, item.weight.count);
     }
 
+    /// Adds another one.
+    pub(super) fn add_all(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            add(&mut sum.0, more.0);
+            add(&mut sum.1, more.1);
+        }
+    }
+
     /// From the first class to the last that anything is in.
     pub fn classes(&self) -> Vec<Class> {
         classes(&self.0, |index| {
@@ -58,39 +66,27 @@ impl Ages {
     }
 }
 
-/// Both histograms in the making.
+/// A histogram by size in the making.
 #[derive(Debug)]
-pub(super) struct Histograms {
-    ages: Ages,
-    sizes: [Sum; SIZES],
-}
+pub(super) struct Sizes([Sum; SIZES]);
 
-impl Default for Histograms {
+impl Default for Sizes {
     fn default() -> Self {
-        Self {
-            ages: Ages::default(),
-            sizes: [(0, 0); SIZES],
-        }
+        Self([(0, 0); SIZES])
     }
 }
 
-impl Histograms {
+impl Sizes {
     pub(super) fn add(&mut self, item: &Item) {
-        self.ages.add(item);
         let size = item.size.checked_ilog2().map_or(0, |log| log as usize + 1);
-        let sum = &mut self.sizes[size];
+        let sum = &mut self.0[size];
         add(&mut sum.0, item.weight.bytes);
         add(&mut sum.1, item.weight.count);
     }
 
     /// From the first class to the last that anything is in.
-    pub(super) fn ages(&self) -> Vec<Class> {
-        self.ages.classes()
-    }
-
-    /// From the first class to the last that anything is in.
-    pub(super) fn sizes(&self) -> Vec<Class> {
-        classes(&self.sizes, |index| match index.checked_sub(1) {
+    pub(super) fn classes(&self) -> Vec<Class> {
+        classes(&self.0, |index| match index.checked_sub(1) {
             None => (0, 0),
             Some(log) => (1 << log, (1 << log) - 1 + (1 << log)),
         })
@@ -134,12 +130,23 @@ mod tests {
         }
     }
 
+    /// Classes by size and by age.
+    fn classes_of(items: &[Item]) -> [Vec<Class>; 2] {
+        let (mut sizes, mut ages) = (Sizes::default(), Ages::default());
+        for item in items {
+            sizes.add(item);
+            // Each as if it were a site of its own.
+            let mut site = Ages::default();
+            site.add(item);
+            ages.add_all(&site);
+        }
+        [sizes.classes(), ages.classes()]
+    }
+
     #[test]
     fn every_size_and_age_has_its_class() {
         for value in [0, 1, 2, 3, 4, 255, 256, 1 << 63, u64::MAX] {
-            let mut histograms = Histograms::default();
-            histograms.add(&item(value, value));
-            for classes in [histograms.sizes(), histograms.ages()] {
+            for classes in classes_of(&[item(value, value)]) {
                 let [class] = classes[..] else {
                     panic!("{value}: {classes:?}")
                 };
@@ -151,12 +158,9 @@ mod tests {
 
     #[test]
     fn classes_are_contiguous() {
-        let mut histograms = Histograms::default();
-        assert_eq!((histograms.ages(), histograms.sizes()), (vec![], vec![]));
-        histograms.add(&item(16, SECOND / 2));
-        histograms.add(&item(100, 100 * SECOND));
-        histograms.add(&item(100, 100 * SECOND));
-        for classes in [histograms.sizes(), histograms.ages()] {
+        assert_eq!(classes_of(&[]), [vec![], vec![]]);
+        let large = || item(100, 100 * SECOND);
+        for classes in classes_of(&[item(16, SECOND / 2), large(), large()]) {
             assert_eq!(classes.len(), 4 - usize::from(classes[0].min == 16));
             assert!(classes.windows(2).all(|two| two[0].max + 1 == two[1].min));
             let counts: Vec<u64> = classes.iter().map(|class| class.count).collect();

@@ -1,7 +1,7 @@
 //! What is outstanding, looked at.
 use serde::{Deserialize, Serialize};
 
-use super::{Ages, Class, Live, Moment, Site, add, histogram::Histograms, whole};
+use super::{Ages, Class, Live, Moment, Site, add, histogram::Sizes, whole};
 
 /// Which outstanding allocations a snapshot counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl Live {
     /// that has any, in no particular order.
     /// Allocations from before `last_loss_ns` are doubtful; 0: none are.
     pub fn snapshot(&self, now_ns: u64, last_loss_ns: u64, filter: &Filter) -> Snapshot {
-        let mut histograms = Histograms::default();
+        let mut sizes = Sizes::default();
         let lost_ago = now_ns.saturating_sub(last_loss_ns);
         let mut sums: Vec<Outstanding> = self
             .sites
@@ -105,7 +105,7 @@ impl Live {
             let counts = (filter.min_size..=filter.max_size).contains(&item.size)
                 && item.age_ns >= filter.older_than_ns;
             if counts {
-                histograms.add(&item);
+                sizes.add(&item);
                 let sum = &mut sums[item.site as usize];
                 add(&mut sum.bytes, item.weight.bytes);
                 add(&mut sum.count, item.weight.count);
@@ -117,6 +117,10 @@ impl Live {
                 sum.newest_ns = sum.newest_ns.min(item.age_ns);
                 sum.ages.add(&item);
             }
+        }
+        let mut ages = Ages::default();
+        for sum in &sums {
+            ages.add_all(&sum.ages);
         }
         let (mut sites, mut ended): (Vec<_>, Vec<_>) = sums
             .into_iter()
@@ -131,8 +135,8 @@ impl Live {
         Snapshot {
             sites,
             ended,
-            ages: histograms.ages(),
-            sizes: histograms.sizes(),
+            ages: ages.classes(),
+            sizes: sizes.classes(),
         }
     }
 

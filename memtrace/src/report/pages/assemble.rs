@@ -319,13 +319,13 @@ impl Describe<'_> {
         for (origin, pages) in &group.by_origin {
             add(orders.entry(named(origin).order).or_default(), *pages);
         }
-        let stacks = stacks(&ranked(&group.by_origin), &named);
+        let origins = ranked(&group.by_origin);
+        let stacks = stacks(&origins, &named);
         let (first, others) = match stacks.split_first() {
             Some((first, others)) => (first.clone(), others.to_vec()),
             None => (Stack::default(), Vec::new()),
         };
-        let most = ranked(&group.by_origin);
-        let most = most.first().map_or(&nobody, |(origin, _)| named(origin));
+        let most = origins.first().map_or(&nobody, |(origin, _)| named(origin));
         let (pid, pid_pages) = ranked(&group.by_pid).first().copied().unwrap_or_default();
         Consumer {
             caller: most.caller().0.to_owned(),
