@@ -108,6 +108,12 @@ fn identify(ctx: &impl EbpfContext, scratch: &mut Scratch, level: u32, walks: Wa
     pages_identify(level, hash, 1)
 }
 
+/// What of the request decides which way the kernel takes.
+#[inline(always)]
+pub fn flags_and_order(origin: &Origin) -> u64 {
+    u64::from(origin.gfp) | (u64::from(origin.order) << 32)
+}
+
 /// How often to look for a free id.
 const TRIES: u32 = 8;
 
@@ -122,8 +128,10 @@ pub extern "C" fn pages_identify(level: u32, stack: u64, walked: u32) -> u32 {
     };
     // SAFETY: the map's memory, which is this level's alone.
     let origin = unsafe { &mut (*scratch).origin };
-    let request = u64::from(origin.gfp) | (u64::from(origin.order) << 32);
-    let hash = mix(mix(stack, request), u64::from(origin.migratetype));
+    let hash = mix(
+        mix(stack, flags_and_order(origin)),
+        u64::from(origin.migratetype),
+    );
     for attempt in 0..TRIES {
         // Not OTHER_ORIGIN, nor 0.
         let id = ((hash >> 32) as u32).wrapping_add(attempt) | 2;

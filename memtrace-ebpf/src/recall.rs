@@ -11,7 +11,11 @@ use core::arch::asm;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use memtrace_common::pages::{DEPTH, WALKS};
 
-use crate::{maps, origin::Scratch, stack::mix};
+use crate::{
+    maps,
+    origin::{Scratch, flags_and_order},
+    stack::mix,
+};
 
 /// Words of stack that are looked at.
 pub const WINDOW: usize = 256;
@@ -53,8 +57,13 @@ pub fn note_frame(scratch: &mut Scratch) {
 /// Where a walk begins: how deep in the stack, and for which request.
 #[inline(always)]
 fn key(scratch: &Scratch) -> u64 {
-    let request = u64::from(scratch.origin.gfp) | (u64::from(scratch.origin.order) << 32);
-    mix(mix(request, scratch.frame & (STACK - 1)), 1) | 1
+    mix(
+        mix(
+            flags_and_order(&scratch.origin),
+            scratch.frame & (STACK - 1),
+        ),
+        1,
+    ) | 1
 }
 
 /// The hash of the stack of this level, if it is remembered; else 0, and the

@@ -26,10 +26,7 @@ fn run(pid: u32, arguments: &[&str]) -> Result<Outcome> {
 /// One look into a heap, which must go well.
 fn look(pid: u32, arguments: &[&str]) -> Result<Value> {
     let outcome = run(pid, &[&["--format", "json"], arguments].concat())?;
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let heap: Value = serde_json::from_slice(&outcome.stdout).context("the report is no JSON")?;
-    ensure!(heap["schema"] == "memtrace.heapwalk.v1", "{heap}");
-    Ok(heap)
+    outcome.document("memtrace.heapwalk.v1")
 }
 
 /// A `fragment` that is ready, and what malloc says of its heap.

@@ -26,14 +26,7 @@ pub fn start(pid: u32, arguments: &[&str]) -> Result<Running> {
 
 /// The report, after a good end; nothing was lost.
 pub fn document(outcome: &Outcome) -> Result<Value> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let report: Value =
-        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
-    ensure!(
-        text(&report, "schema")? == "memtrace.growth.v1",
-        "{}",
-        brief(&report)
-    );
+    let report = outcome.document("memtrace.growth.v1")?;
     ensure!(number(&report, "lost_events")? == 0, "{}", brief(&report));
     Ok(report)
 }

@@ -2,11 +2,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::check;
-use crate::target::{Target, brief, number, text};
+use crate::target::{Target, number, text};
 use crate::tracer::{self, Outcome};
 
 /// `memtrace pages -f json --top 0 ARGUMENTS…`, attached.
@@ -20,15 +20,7 @@ pub fn start(arguments: &[&str]) -> Result<tracer::Running> {
 
 /// The report, after a good end.
 pub fn document(outcome: &Outcome) -> Result<Value> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let report: Value =
-        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
-    ensure!(
-        text(&report, "schema")? == "memtrace.pages.v1",
-        "{}",
-        brief(&report)
-    );
-    Ok(report)
+    outcome.document("memtrace.pages.v1")
 }
 
 /// Its consumers.

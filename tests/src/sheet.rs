@@ -16,9 +16,7 @@ pub fn meminfo(arguments: &[&str]) -> Result<Outcome> {
 
 /// Its document, which must add up.
 pub fn document(outcome: &Outcome) -> Result<Value> {
-    ensure!(outcome.status.success(), "{}", outcome.context());
-    let document: Value =
-        serde_json::from_slice(&outcome.stdout).with_context(|| outcome.context())?;
+    let document = outcome.document("memtrace.meminfo.v1")?;
     balanced(&document)?;
     Ok(document)
 }

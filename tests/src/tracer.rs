@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::lines::{Bytes, Lines};
 use crate::report::Report;
-use crate::target::Guard;
+use crate::target::{Guard, brief, text};
 
 /// How long memtrace may take to attach. Ten perf-event probes take 13 ms; symbols and unwind tables come on top.
 pub const ATTACH: Duration = Duration::from_secs(20);
@@ -211,6 +212,15 @@ impl Outcome {
             self.status,
             self.stderr.join("\n")
         )
+    }
+
+    /// The document of this schema on standard output, after a good end.
+    pub fn document(&self, schema: &str) -> Result<Value> {
+        ensure!(self.status.success(), "{}", self.context());
+        let document: Value =
+            serde_json::from_slice(&self.stdout).with_context(|| self.context())?;
+        ensure!(text(&document, "schema")? == schema, "{}", brief(&document));
+        Ok(document)
     }
 
     /// The reports on standard output, after a good end.

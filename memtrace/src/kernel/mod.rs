@@ -59,6 +59,13 @@ pub fn in_initial_pid_namespace(proc_root: &std::path::Path) -> bool {
         .is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]")
 }
 
+/// A name from the kernel's memory: it ends with a zero byte, or is as long as it
+/// may be.
+pub fn text(bytes: &[u8]) -> String {
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
 /// Size of the ring buffer: 1/512 of the machine's memory, between 4 MiB and
 /// 64 MiB, as a power of two.
 ///

@@ -16,6 +16,7 @@ use super::{
 use crate::kernel::{
     gfp::Numbering,
     oom::{CGROUP_FUNCTIONS, SYSRQ_FUNCTION},
+    text,
 };
 
 /// Reads a record of the ring buffer; `None`: it is none of a kill.
@@ -94,12 +95,6 @@ pub fn cgroup(event: &OomKill, level: usize) -> Option<String> {
     let start = if is_cut { "…" } else { "" };
     let path: Vec<&str> = known.into_iter().rev().collect();
     (!path.is_empty()).then(|| format!("{start}/{}", path.join("/")))
-}
-
-/// A name that ends with a zero byte.
-fn text(bytes: &[u8]) -> String {
-    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Puts a kill together. `log`: the kernel's own report of it, which is the more

@@ -1,13 +1,11 @@
 //! What the kernel side's table says, added up: who has pages, by the way they
 //! were asked for, by process, by zone and by what their flags say.
 use hashbrown::HashMap;
-use memtrace_common::{
-    oom::COMM,
-    pages::{self as wire, DEPTH, Frame, ORIGIN, ORIGIN_HEAD},
-};
+use memtrace_common::pages::{self as wire, DEPTH, Frame, ORIGIN, ORIGIN_HEAD};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::accounting::{Accounted, by_flags};
+use crate::kernel;
 
 /// A way by which pages are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,17 +41,10 @@ pub fn decode(record: &[u8]) -> Option<(u32, Origin)> {
         order: found.order,
         migratetype: found.migratetype,
         pid: found.head.pid,
-        comm: comm(&found.comm),
+        comm: kernel::text(&found.comm),
         stack: found.stack.get(..depth)?.to_vec(),
     };
     Some((found.id, origin))
-}
-
-/// A name of a task.
-pub fn comm(bytes: &[u8; COMM]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0);
-    let name = bytes.get(..end.unwrap_or(COMM)).unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
 }
 
 /// What pages have in common.

@@ -64,26 +64,10 @@ impl Zones {
         zoneinfo::sum(&self.zones, |zone| zone.present)
     }
 
-    /// Page frames given to the page allocator.
-    pub fn managed(&self) -> u64 {
-        zoneinfo::sum(&self.zones, |zone| zone.managed.unwrap_or(zone.present))
-    }
-
     /// Page frames within [`Self::frames`] that have no memory.
     pub fn holes(&self) -> u64 {
         let frames = self.frames();
         (frames.end - frames.start).saturating_sub(self.present())
-    }
-
-    /// Free pages: on the zones' lists, and on those of the CPUs, which MemFree
-    /// leaves out.
-    pub fn free(&self) -> u64 {
-        zoneinfo::sum(&self.zones, |zone| zone.free.saturating_add(zone.on_cpus))
-    }
-
-    /// Pages on the lists of the CPUs: free, but no flag of theirs says so.
-    pub fn on_cpus(&self) -> u64 {
-        zoneinfo::sum(&self.zones, |zone| zone.on_cpus)
     }
 }
 

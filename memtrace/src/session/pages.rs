@@ -16,7 +16,7 @@ use crate::{
     pages::{
         found::{Found, Sums},
         kpageflags::{self, Census},
-        ledger::{ByOrigin, Looks, Origin, Tallies, comm, decode},
+        ledger::{ByOrigin, Looks, Origin, Tallies, decode},
         sections::Sections,
         zones::{self, Zones},
     },
@@ -235,7 +235,7 @@ impl PageSession {
             return String::from_utf8_lossy(&name).trim_end().to_owned();
         }
         if let Some(name) = self.probes.exited(pid) {
-            return comm(&name);
+            return kernel::text(&name);
         }
         let origin = self.origins.get(&origin);
         let first = origin.filter(|origin| origin.pid == pid);

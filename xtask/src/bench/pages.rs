@@ -1,10 +1,9 @@
 //! `cargo xtask bench pages`: what `memtrace pages` costs a program that does nothing
 //! but take pages and give them back, against bpftrace that counts kernel stacks.
 //! Untraced and traced runs alternate; the report is the medians, as JSON.
-use super::{goals::Lab, median};
+use super::{goals::Lab, median, target::Waiting};
 use crate::shell::{Guard, as_root, find, memtrace, run};
 use anyhow::{Context, Result, bail, ensure};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -69,12 +68,6 @@ impl Pages {
     /// Nanoseconds for each page, run by run: untraced, under memtrace, under
     /// bpftrace.
     fn rounds_of_each(&self, root: &Path, folder: &Path) -> Result<Vec<[f64; 3]>> {
-        let program = folder.join("page_loop");
-        let source = root.join("tests/programs/page_loop.c");
-        run(Command::new("cc")
-            .arg("-O2")
-            .arg("-o")
-            .args([&program, &source]))?;
         let memtrace = memtrace(root);
         let bpftrace = find("bpftrace").context("no bpftrace to compare with: install it")?;
         let by_memtrace = || {
@@ -92,38 +85,24 @@ impl Pages {
         };
         let round = |_| {
             Ok([
-                self.measure(&program, None)?,
-                self.measure(&program, Some(by_memtrace()))?,
-                self.measure(&program, Some(by_bpftrace()))?,
+                self.measure(root, folder, None)?,
+                self.measure(root, folder, Some(by_memtrace()))?,
+                self.measure(root, folder, Some(by_bpftrace()))?,
             ])
         };
         (0..self.runs).map(round).collect()
     }
 
     /// Nanoseconds for each page that is taken and given back, in one run.
-    fn measure(&self, program: &Path, tracer: Option<Command>) -> Result<f64> {
-        let mut target = Guard(
-            Command::new(program)
-                .args([self.held.to_string(), self.rounds.to_string()])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()?,
-        );
+    fn measure(&self, root: &Path, folder: &Path, tracer: Option<Command>) -> Result<f64> {
+        let target = Waiting::start(root, folder, "page_loop", [self.held, self.rounds])?;
         let tracer = tracer.map(|tracer| self.attach(tracer)).transpose()?;
-        let mut input = target.0.stdin.take().context("it has an input")?;
-        input.write_all(b"\n")?;
-        let mut line = String::new();
-        BufReader::new(target.0.stdout.take().context("it has an output")?).read_line(&mut line)?;
-        ensure!(target.0.wait()?.success(), "page_loop failed");
+        let ns = target.work("ns_per_page")?;
         if let Some(mut tracer) = tracer {
             run(as_root("kill", &[]).args(["-INT", &tracer.0.id().to_string()]))?;
             ensure!(tracer.0.wait()?.success(), "the tracer failed");
         }
-        let number = line
-            .trim()
-            .strip_prefix("ns_per_page ")
-            .context("page_loop says nothing")?;
-        Ok(number.parse()?)
+        Ok(ns)
     }
 
     fn attach(&self, mut tracer: Command) -> Result<Guard> {

@@ -1,12 +1,11 @@
 //! `cargo xtask bench pairs`: what memtrace costs a program that does nothing but
 //! allocate. Untraced and traced runs alternate, so that both see the same
 //! machine; the report is the medians and their ratio, as JSON.
-use super::median;
-use crate::shell::{Guard, as_root, memtrace, run};
-use anyhow::{Context, Result, ensure};
-use std::io::{BufRead as _, BufReader, Write as _};
+use super::{median, target::Waiting};
+use crate::shell::{Guard, as_root, memtrace};
+use anyhow::{Result, ensure};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -32,15 +31,10 @@ impl PairLoop {
         ensure!(self.runs > 0, "at least one run");
         crate::run::build(root)?;
         let folder = tempfile::tempdir()?;
-        let program = folder.path().join("pair_loop");
-        let source = root.join("tests/programs/pair_loop.c");
-        run(Command::new("cc")
-            .args(["-O2", "-pthread", "-o"])
-            .args([&program, &source]))?;
         let (mut untraced, mut traced) = (Vec::new(), Vec::new());
         for _ in 0..self.runs {
-            untraced.push(self.measure(&program, None)?);
-            traced.push(self.measure(&program, Some(&memtrace(root)))?);
+            untraced.push(self.measure(root, folder.path(), None)?);
+            traced.push(self.measure(root, folder.path(), Some(&memtrace(root)))?);
         }
         let (untraced, traced) = (median(&mut untraced), median(&mut traced));
         let document = serde_json::json!({
@@ -58,35 +52,17 @@ impl PairLoop {
     }
 
     /// Nanoseconds a pair, in one run of the program.
-    fn measure(&self, program: &Path, tracer: Option<&Path>) -> Result<f64> {
-        let mut target = Guard(
-            Command::new(program)
-                .args([self.pairs.to_string(), self.threads.to_string()])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()?,
-        );
-        // The program waits for a line before it starts.
+    fn measure(&self, root: &Path, folder: &Path, tracer: Option<&Path>) -> Result<f64> {
+        let arguments = [self.pairs, u64::from(self.threads)];
+        let target = Waiting::start(root, folder, "pair_loop", arguments)?;
         let tracer = tracer
-            .map(|tracer| self.attach(tracer, target.0.id()))
+            .map(|tracer| self.attach(tracer, target.pid()))
             .transpose()?;
-        target
-            .0
-            .stdin
-            .take()
-            .context("it has an input")?
-            .write_all(b"\n")?;
-        let mut line = String::new();
-        BufReader::new(target.0.stdout.take().context("it has an output")?).read_line(&mut line)?;
-        ensure!(target.0.wait()?.success(), "pair_loop failed");
+        let ns = target.work("ns_per_pair")?;
         if let Some(mut tracer) = tracer {
             ensure!(tracer.0.wait()?.success(), "memtrace failed");
         }
-        let number = line
-            .trim()
-            .strip_prefix("ns_per_pair ")
-            .context("pair_loop says nothing")?;
-        Ok(number.parse()?)
+        Ok(ns)
     }
 
     fn attach(&self, tracer: &Path, pid: u32) -> Result<Guard> {

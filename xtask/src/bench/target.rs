@@ -186,6 +186,50 @@ impl Target {
     }
 }
 
+/// A program that waits for a line, works, and says what each piece of it took.
+pub(super) struct Waiting(Guard);
+
+impl Waiting {
+    /// Builds it from `tests/programs` and starts it.
+    pub(super) fn start(
+        root: &Path,
+        folder: &Path,
+        name: &str,
+        arguments: [u64; 2],
+    ) -> Result<Self> {
+        let program = folder.join(name);
+        if !program.exists() {
+            let source = root.join("tests/programs").join(name).with_extension("c");
+            run(Command::new("cc")
+                .args(["-O2", "-pthread", "-o"])
+                .args([&program, &source]))?;
+        }
+        let mut command = Command::new(program);
+        command.args(arguments.map(|argument| argument.to_string()));
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Ok(Self(Guard(pipes.spawn()?)))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.0.id()
+    }
+
+    /// Lets it work. Returns the number that it gives the label, once it has
+    /// ended.
+    pub(super) fn work(mut self, label: &str) -> Result<f64> {
+        let child = &mut self.0.0;
+        let mut input = child.stdin.take().context("it has an input")?;
+        input.write_all(b"\n")?;
+        let mut line = String::new();
+        let output = child.stdout.take().context("it has an output")?;
+        BufReader::new(output).read_line(&mut line)?;
+        ensure!(child.wait()?.success(), "the program failed");
+        let number = line.trim().strip_prefix(label);
+        let number = number.with_context(|| format!("the program says no {label}: {line}"))?;
+        Ok(number.trim().parse()?)
+    }
+}
+
 /// Processor time of all threads so far, also of those that have ended.
 pub(super) fn processor_ns(pid: u32) -> Result<f64> {
     let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;

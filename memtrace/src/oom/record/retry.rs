@@ -1,9 +1,8 @@
 //! How reclaim and compaction failed, from what the kernel last said of them.
 use memtrace_common::oom::{KILL, OomKill, Retry};
 
-use super::text;
 use crate::{
-    kernel::oom::COMPACT_RESULTS,
+    kernel::{oom::COMPACT_RESULTS, text},
     oom::{Cause, Compaction, Constraint, Kill, Reclaim},
 };
 
